@@ -1,0 +1,230 @@
+"""The one interface to every broker. Pure Python; Django is above it, the wire below.
+
+One method is one request (chunking aside). Every method is synchronous, raises `BrokerError` and nothing else, and
+takes and returns only the values of `brokerages.types`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+from brokerages.errors import NotSupported
+from brokerages.types import (
+    Candle,
+    Exchange,
+    FillReport,
+    Funds,
+    HoldingReport,
+    InstrumentRef,
+    Margin,
+    OrderAck,
+    OrderChange,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    PositionReport,
+    Product,
+    Profile,
+    Quote,
+    QuoteDepth,
+    SessionToken,
+    Validity,
+)
+
+
+class SessionRenewal(StrEnum):
+    """How a broker session is renewed each day."""
+
+    NONE = "NONE"  # sessions do not end
+    UNATTENDED = "UNATTENDED"  # a job can renew it
+    INTERACTIVE = "INTERACTIVE"  # the user has to log in at the broker
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialField:
+    """One thing to ask the user for. ``secret`` values are write-only, encrypted and never shown again."""
+
+    name: str
+    label: str
+    secret: bool = True
+    required: bool = True
+    help_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a broker can do. Declared once; used by the risk check, the API, the order form and the docs.
+
+    ``dispatch_lane`` groups commands that one worker sends in one go; empty means each connection is a lane of its own,
+    which is right wherever sending waits on a network.
+    """
+
+    order_types: frozenset[OrderType]
+    products: frozenset[Product]
+    validities: frozenset[Validity]
+    exchanges: frozenset[Exchange]
+    session_renewal: SessionRenewal
+    client_order_id_max_length: int = 20
+    find_by_client_order_id: bool = False
+    can_modify: bool = True
+    pushes_order_updates: bool = False
+    streams_ticks: bool = False
+    max_stream_instruments: int = 0
+    orders_per_second: int | None = None
+    dispatch_lane: str = ""
+
+    def why_not(self, request: OrderRequest) -> tuple[str, str] | None:
+        """Return (stable code, sentence) when this broker cannot take ``request``, else None."""
+        instrument = request.instrument
+        if instrument.exchange not in self.exchanges:
+            return "exchange_not_supported", f"This broker does not trade on {instrument.exchange}."
+        if request.order_type not in self.order_types:
+            return "order_type_not_supported", f"This broker does not take {request.order_type} orders."
+        if request.product not in self.products:
+            return "product_not_supported", f"This broker does not offer the product {request.product}."
+        if request.validity not in self.validities:
+            return "validity_not_supported", f"This broker does not take {request.validity} orders."
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterContext:
+    """What an adapter is handed beside its session: who it acts for, and the ports that come from above.
+
+    ``connection_id`` names the user's account at the broker. ``quote`` reads the latest market (the paper broker fills
+    against it); ``now`` is the clock.
+    """
+
+    connection_id: str
+    quote: Callable[[InstrumentRef], Quote | None]
+    now: Callable[[], datetime]
+
+
+class BrokerAdapter(ABC):
+    """A user's session at one broker. Built by `brokerages.services.adapter_for`; never kept between tasks."""
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    credential_fields: ClassVar[tuple[CredentialField, ...]]
+    api_hosts: ClassVar[frozenset[str]] = frozenset()  # what `api_url` may name when a user activates the broker
+
+    def __init__(
+        self, context: AdapterContext, credentials: Mapping[str, str], token: SessionToken | None = None
+    ) -> None:
+        self.context, self.credentials, self.token = context, credentials, token
+
+    # session
+
+    def login_url(self, state: str) -> str:
+        """Return where the user logs in at the broker; ``state`` comes back in the redirect. INTERACTIVE brokers."""
+        raise self._unsupported("an interactive login")
+
+    @abstractmethod
+    def open_session(self, grant: str | None) -> SessionToken:
+        """Open a session with the credentials and, where the broker gives one, the ``grant`` of its redirect."""
+
+    def renew_session(self, token: SessionToken) -> SessionToken:
+        """Renew without the user. UNATTENDED brokers."""
+        raise self._unsupported("renewal without the user")
+
+    @abstractmethod
+    def check_session(self) -> None:
+        """Make one cheap call. Raises `SessionExpired` when the session is over."""
+
+    @abstractmethod
+    def close_session(self) -> None: ...
+
+    # orders
+
+    @abstractmethod
+    def place_order(self, request: OrderRequest) -> OrderAck:
+        """Send the order once. Never retries."""
+
+    @abstractmethod
+    def modify_order(self, broker_order_id: str, change: OrderChange) -> OrderAck: ...
+
+    @abstractmethod
+    def cancel_order(self, broker_order_id: str) -> OrderAck | None:
+        """Ask for a cancel. An ack may carry the final report where the broker gives one at once."""
+
+    # reports: the truth, for reconciliation
+
+    @abstractmethod
+    def find_order(self, client_order_id: str) -> OrderReport | None:
+        """Return the order that carries our tag, or None when a complete read of the book does not have it."""
+
+    @abstractmethod
+    def fetch_orders(self) -> list[OrderReport]: ...
+
+    @abstractmethod
+    def fetch_fills(self) -> list[FillReport]: ...
+
+    @abstractmethod
+    def fetch_positions(self) -> list[PositionReport]: ...
+
+    @abstractmethod
+    def fetch_holdings(self) -> list[HoldingReport]: ...
+
+    @abstractmethod
+    def fetch_funds(self) -> Funds: ...
+
+    @abstractmethod
+    def fetch_profile(self) -> Profile: ...
+
+    # market data, by capability
+
+    def fetch_quotes(self, instruments: Sequence[InstrumentRef], depth: QuoteDepth) -> list[Quote]:
+        raise self._unsupported("quotes")
+
+    def fetch_candles(
+        self, instrument: InstrumentRef, interval: str, start: datetime, end: datetime
+    ) -> list[Candle]:
+        raise self._unsupported("candles")
+
+    def fetch_instruments(self) -> Iterator[InstrumentRef]:
+        raise self._unsupported("an instrument list")
+
+    def estimate_margin(self, requests: Sequence[OrderRequest]) -> Margin:
+        raise self._unsupported("margin estimates")
+
+    def _unsupported(self, what: str) -> NotSupported:
+        return NotSupported(f"{self.label} does not offer {what}.", broker=self.name, code="not_supported")
+
+
+@dataclass(frozen=True, slots=True)
+class VenueEvent:
+    """Something that happened to an order at a venue inside the platform. ``id`` is what `confirm_events` takes."""
+
+    id: int
+    connection_id: UUID
+    report: OrderReport
+    fills: tuple[FillReport, ...] = ()
+
+
+class VenueEngine(ABC):
+    """A broker whose market runs inside the platform (paper): it has to be moved on, and its events fetched.
+
+    The counterpart of a real broker's clock and order stream. Events are delivered at least once: they stay until confirmed,
+    and whoever applies them must not mind seeing one twice.
+    """
+
+    @abstractmethod
+    def advance(
+        self, quote: Callable[[InstrumentRef], Quote | None], now: datetime, instrument_ids: Sequence[int] | None = None
+    ) -> int:
+        """Trigger, match and expire resting orders against the latest quotes; return how many orders changed."""
+
+    @abstractmethod
+    def pending_events(self, limit: int = 500) -> list[VenueEvent]:
+        """Return unconfirmed events, oldest first."""
+
+    @abstractmethod
+    def confirm_events(self, event_ids: Sequence[int]) -> None:
+        """Forget events that were applied."""
