@@ -1,0 +1,254 @@
+"""What is the same everywhere. The settings modules beside this one add the servers and the secrets."""
+
+from pathlib import Path
+from typing import Any
+
+from csp.constants import NONCE, NONE, SELF
+
+from config.env import Environment
+
+env = Environment()
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var"))).absolute()
+
+DEBUG = False
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+AUTH_USER_MODEL = "accounts.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "config",  # before Django's own: its `migrate` command runs as the owner of the tables
+    "audit",
+    "accounts",
+    "brokerages",
+    "marketdata",
+    "trading",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "csp",
+    "django_htmx",
+]
+
+# The order path goes through all of these, so each one earns its place and leaves API requests early.
+MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.middleware.ApiHeadersMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "config.middleware.ContentPolicyMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+            ],
+        },
+    },
+]
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [folder for folder in [BASE_DIR / "static"] if folder.is_dir()]
+
+# --- Who may ask, and from where -----------------------------------------------------------------
+
+ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+PUBLIC_URL = env.text("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+# Other origins whose pages may call the API and open the socket. Never a wildcard, never reflected.
+ALLOWED_ORIGINS = [origin.rstrip("/") for origin in env.items("ALLOWED_ORIGINS")]
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL, *ALLOWED_ORIGINS]
+# How many proxies of ours stand in front and append to X-Forwarded-For; 0 ignores the header.
+TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0)
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
+APPEND_SLASH = True
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 7 * 24 * 3600
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True  # forms and htmx take the token from the page
+CSRF_FAILURE_VIEW = "config.exceptions.csrf_failure"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# For pages; answers in JSON get the closed policy of config.middleware. No eval: htmx runs with allowEval off.
+CONTENT_SECURITY_POLICY: dict[str, Any] = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "manifest-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+PASSWORD_HASHERS = ["accounts.passwords.Argon2idHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email", "name")},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+ACCESS_TOKEN_MINUTES = env.integer("ACCESS_TOKEN_MINUTES", 10, low=1)
+REFRESH_TOKEN_DAYS = env.integer("REFRESH_TOKEN_DAYS", 7, low=1)
+REFRESH_IDLE_HOURS = env.integer("REFRESH_IDLE_HOURS", 24, low=1)
+
+# --- API -----------------------------------------------------------------------------------------
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.AccessTokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["config.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["config.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "config.exceptions.handle",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "COERCE_DECIMAL_TO_STRING": True,
+    "NUM_PROXIES": TRUSTED_PROXIES,
+    "URL_FORMAT_OVERRIDE": None,  # a `?format=` of a caller's own must not choose the renderer
+}
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Sauda",
+    "DESCRIPTION": "Multi-user, multi-broker trading platform for Indian markets.",
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+}
+
+# --- Database, Redis, Celery ---------------------------------------------------------------------
+
+# Threads of the web server and of the worker keep their connection: a new one costs 1.6 ms of CPU.
+CONN_MAX_AGE = 600
+# Whether services wake a worker after their commit. Tests drive tasks by hand instead.
+WAKE_WORKERS = True
+# What a stopping worker leaves running tasks before it hands them back to the queue.
+WORKER_SOFT_SHUTDOWN_SECONDS = env.integer("WORKER_SOFT_SHUTDOWN_SECONDS", 30)
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+
+# --- Mail ----------------------------------------------------------------------------------------
+
+MAIL_FOLDER = Path(env.text("MAIL_FOLDER", str(VAR_DIR / "mail"))).absolute()
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Sauda <no-reply@localhost>")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+EMAIL_TIMEOUT = 10
+
+# --- Trading -------------------------------------------------------------------------------------
+
+LIVE_TRADING_ENABLED = env.flag("LIVE_TRADING_ENABLED", False)
+DATA_SOURCE = env.choice("DATA_SOURCE", ("simulated", "replay"), "simulated")
+SIMULATED_SEED = env.integer("SIMULATED_SEED", 1)
+SIMULATED_SESSION = env.choice("SIMULATED_SESSION", ("always", "exchange"), "exchange")
+PAPER_LATENCY_MS = env.integer("PAPER_LATENCY_MS", 0)
+PAPER_REJECT_RATE = env.number("PAPER_REJECT_RATE", "0", high="1")
+PAPER_SLIPPAGE_BPS = env.number("PAPER_SLIPPAGE_BPS", "0", high="10000")
+PAPER_STARTING_CASH = env.number("PAPER_STARTING_CASH", "1000000")
+
+# --- Watching ------------------------------------------------------------------------------------
+
+METRICS_PUBLIC = False
+METRICS_TOKEN = env.secret("METRICS_TOKEN", "")
+LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO")
+
+
+def database(name: str, default: str | None = None) -> dict[str, Any]:
+    """Return the database entry of an address, with what every connection of ours has."""
+    entry = env.database(name, default)
+    if entry:
+        entry["CONN_MAX_AGE"] = CONN_MAX_AGE
+        entry["OPTIONS"].setdefault("connect_timeout", "5")
+    return entry
+
+
+def caches(url: str) -> dict[str, Any]:
+    """Return a cache that a lost Redis turns into misses; ``url`` is its own Redis database."""
+    return {
+        "default": {
+            "BACKEND": "config.cache.TolerantRedisCache",
+            "LOCATION": url,
+            "KEY_PREFIX": "sauda",
+            "TIMEOUT": 300,
+        }
+    }
+
+
+def logging_settings(formatter: str) -> dict[str, Any]:
+    """Return the logging set-up; ``formatter`` is ``json`` or ``plain``. Every record is redacted."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {
+            "request_id": {"()": "config.logs.RequestIdFilter"},
+            "redact": {"()": "config.redaction.RedactionFilter"},
+        },
+        "formatters": {
+            "json": {"()": "config.logs.JSONFormatter"},
+            "plain": {"()": "config.logs.PlainFormatter"},
+        },
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": formatter,
+                "filters": ["request_id", "redact"],
+            }
+        },
+        "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+        "loggers": {
+            "django": {"handlers": [], "level": "INFO", "propagate": True},
+            "django.server": {"handlers": [], "propagate": True},
+            # Addresses and headers that these log at INFO and DEBUG may carry tokens.
+            **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "urllib3", "requests")},
+        },
+    }
