@@ -172,7 +172,8 @@ class Postgres:
         Raises:
             ServerError: the data belong to another user or another PostgreSQL version.
         """
-        _make_private(self.data.parent, socket_dir(self.var))
+        processes.make_folder(self.data.parent)
+        _make_private(socket_dir(self.var))
         self.programs = _readable_programs(find_postgres(), home(self.var))
         if not self.data.exists():
             self._initialise()
