@@ -1,4 +1,4 @@
-"""One address for everything: `/ws` to the stream application, the rest to the WSGI application in threads."""
+"""One address for everything: `/ws` to the stream application, the rest to WSGI in threads."""
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping

@@ -15,7 +15,7 @@ PAUSE = 2.0  # seconds without asking again, so that an outage does not cost a t
 
 
 class TolerantRedisCache(RedisCache):
-    """Reads miss and writes do nothing while Redis is away; errors other than its absence are raised."""
+    """While Redis is away, reads miss and writes do nothing. Its other errors are raised."""
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         options = params.setdefault("OPTIONS", {})
@@ -39,7 +39,7 @@ class TolerantRedisCache(RedisCache):
             raise
 
     def add(self, *args: Any, **kwargs: Any) -> bool:
-        """Without Redis: True, as if nobody had added the key yet. Never a lock; use PostgreSQL for those."""
+        """Without Redis: True, as if the key were new. Never a lock: PostgreSQL has those."""
         return bool(self._try("add", True, *args, **kwargs))
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:

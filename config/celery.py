@@ -1,7 +1,7 @@
 """The Celery application and the whole periodic schedule.
 
-A message is only a hint: what must happen stands in a row of PostgreSQL, and a periodic task finds what
-a lost message left. So every task may run twice, run late, or have its message lost.
+A message is only a hint: what must happen stands in a row of PostgreSQL, and a periodic task finds
+what a lost message left. So every task may run twice, run late, or have its message lost.
 """
 
 import os
@@ -80,11 +80,11 @@ app.conf.update(
 
 
 def every(task: str, seconds: float) -> dict[str, Any]:
-    """Return a schedule entry. A firing that no worker took in three periods is dropped, not piled up."""
+    """Return a schedule entry. A firing that waits for three periods is dropped, not piled up."""
     return {"task": task, "schedule": seconds, "options": {"expires": max(3 * seconds, 5)}}
 
 
-# Two beats at once are harmless: each service decides under a lock, or by a unique row, what is due.
+# Two beats at once are harmless: each service decides by a lock or a unique row what is due.
 app.conf.beat_schedule = {
     entry["task"]: entry
     for entry in [

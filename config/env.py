@@ -1,8 +1,8 @@
 """Typed reading of environment variables.
 
-A settings module reads every variable it needs and then calls ``finish()``: the start stops with one
-message that names each missing, malformed or weak variable, so that a deployment is put right in one
-round. Values are never shown, since most of them are secrets.
+A settings module reads every variable it needs and then calls ``finish()``: the start stops with
+one message that names each missing, malformed or weak variable, so that a deployment is put right
+in one round. Values are never shown, since most of them are secrets.
 """
 
 import base64
@@ -77,7 +77,7 @@ class Environment:
         return value if value >= low else self._refuse(name, text, f"must be at least {low}", low)
 
     def number(self, name: str, default: str, *, low: str = "0", high: str | None = None) -> str:
-        """Return the number as the text it was given in, so that the reader makes an exact ``Decimal``."""
+        """Return the number as text, from which its user makes an exact ``Decimal``."""
         text = self.text(name, default)
         try:
             value = Decimal(text)
@@ -118,7 +118,7 @@ class Environment:
         return value
 
     def secrets(self, name: str) -> list[str]:
-        """Return a comma-separated list of further secrets, each as good as ``secret``; may be empty."""
+        """Return a list of further secrets, each as good as ``secret``; it may be empty."""
         values = self.items(name)
         for number, value in enumerate(values, 1):
             self._judge_secret(name, value, f"(entry {number}) " if len(values) > 1 else "")
@@ -144,7 +144,7 @@ class Environment:
         return keys
 
     def database(self, name: str, default: str | None = None) -> dict[str, Any]:
-        """Return Django's settings for a ``postgresql://`` address. A socket folder is a quoted host."""
+        """Return Django's settings for a ``postgresql://`` address."""
         text = self.text(name, default)
         try:
             return postgres_settings(text) if text else {}
@@ -211,7 +211,7 @@ def postgres_settings(url: str) -> dict[str, Any]:
 
 
 def _host_as_written(parts: SplitResult) -> str:
-    """Return the host with its case kept, which ``hostname`` lowers: a socket folder has capitals."""
+    """Return the host in its own case, which ``hostname`` lowers: it may be a socket folder."""
     host = parts.netloc.rpartition("@")[2]
     if host.startswith("["):
         return host[1:].partition("]")[0]

@@ -21,7 +21,7 @@ def body(code: str, message: str, detail: Any = None) -> dict[str, Any]:
 
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Translate an exception for DRF; None lets it become a 500 that is logged with its traceback."""
+    """Translate an exception for DRF; None lets it become a logged 500."""
     if isinstance(exc, Http404):
         exc = exceptions.NotFound()
     elif isinstance(exc, PermissionDenied):

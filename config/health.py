@@ -55,7 +55,7 @@ def migrations() -> str:
 
 
 def keys() -> str:
-    """The keys without which credentials, codes, audit seals and webhooks cannot work are loaded."""
+    """The keys for credentials, codes, audit seals and webhooks are loaded."""
     needed = (
         "SECRET_KEY",
         "JWT_SIGNING_KEY",
@@ -103,7 +103,7 @@ def _answer(body: object, status: int = 200) -> HttpResponse:
 
 @require_safe
 def livez(request: HttpRequest) -> HttpResponse:
-    """The process answers. Nothing else is asked, or an outage of the database would restart everything."""
+    """The process answers. It asks nobody, or a database outage would restart everything."""
     return _answer({"status": OK})
 
 
@@ -129,7 +129,7 @@ def health(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus text, for the operator only: with METRICS_TOKEN as a bearer token, else not found."""
+    """Prometheus text, only for who sends METRICS_TOKEN as a bearer token."""
     if not settings.METRICS_PUBLIC:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
         if not settings.METRICS_TOKEN or not hmac.compare_digest(

@@ -1,4 +1,4 @@
-"""Mail for a machine without a mail server: each message is a file in a folder, and a line on the console."""
+"""Mail without a mail server: each message is a file in a folder and a line on the console."""
 
 import logging
 import os

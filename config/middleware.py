@@ -1,4 +1,4 @@
-"""What every answer carries: a request id, and for the API closed headers and the CORS allowlist."""
+"""What every answer carries: a request id, and for the API closed headers and CORS."""
 
 import re
 import uuid
@@ -22,7 +22,7 @@ Handler = Callable[[HttpRequest], HttpResponse]
 
 
 class RequestIdMiddleware:
-    """Take a caller's ``X-Request-ID`` if it is harmless to log, else make one; put it on the answer."""
+    """Put an ``X-Request-ID`` on the answer: the caller's if harmless, else a new one."""
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
@@ -73,7 +73,7 @@ class ApiHeadersMiddleware:
 
 
 class ContentPolicyMiddleware(CSPMiddleware):
-    """The pages' content security policy. JSON is left to ``ApiHeadersMiddleware``, which is cheaper."""
+    """The pages' content security policy. JSON has the cheaper one of ``ApiHeadersMiddleware``."""
 
     def process_response(
         self, request: HttpRequest, response: HttpResponseBase

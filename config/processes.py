@@ -26,8 +26,8 @@ def lowered() -> dict[str, Any]:
 def die_with_parent(stop: signal.Signals) -> Callable[[], None]:
     """Return a function for the child to run before exec: it gets ``stop`` when its parent dies.
 
-    Linux only; elsewhere nothing happens. The parent is the *thread* that starts the child, so start
-    children from a thread that lives as long as the process.
+    Linux only; elsewhere nothing happens. The parent is the *thread* that starts the child, so
+    start children from a thread that lives as long as the process.
     """
     parent = os.getpid()
 

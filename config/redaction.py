@@ -8,14 +8,14 @@ from typing import Any
 
 MASK = "[redacted]"
 
-# What a field, header or parameter that holds a secret is called, alone or at the end of a longer name.
+# What a field, header or parameter with a secret is called, alone or at the end of a longer name.
 _NAMES = (
     r"(?:access_?token|refresh_?token|request_?token|id_?token|auth_?token|session_?id|token|api_?key|api_?secret|"
     r"client_?secret|secret(?:_?key)?|signing_?key|private_?key|key|password|passwd|passphrase|otp|totp|mpin|pin|"
     r"authorization|cookie|csrf_?token|checksum|feed_?token|recovery_?codes?)"
 )
 SECRET_NAME = re.compile(rf"(?:^|[_\-.]){_NAMES}s?$", re.I)
-# `name=value`, `name: value`, `"name": "value"`, `'name': 'value'`: the rest of the value is masked.
+# `name=value`, `name: value`, `"name": "value"`, `'name': 'value'`: the value is masked.
 NAMED_VALUE = re.compile(
     rf"(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]+[_\-])*{_NAMES}s?[\"']?\s*[=:]\s*)"
     r"(?P<value>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&\"'(){}\[\]]+)",
@@ -51,7 +51,7 @@ def redact(text: str) -> str:
 
 
 def redact_value(name: str, value: Any) -> Any:
-    """Return a value fit for a log: masked if its name says so, else searched, containers included."""
+    """Return a value fit for a log: masked if its name says so, else searched through."""
     if SECRET_NAME.search(name) and value not in (None, "", True, False):
         return MASK
     if isinstance(value, str):

@@ -9,7 +9,7 @@ import msgspec
 from django.utils.functional import Promise
 from rest_framework.renderers import BaseRenderer
 
-# msgspec writes a Decimal as str() does, which is "1E+2" for some. Those answers take the slow road.
+# msgspec writes a Decimal as str() does: "1E+2" for some. Those answers take the slow road.
 EXPONENT = re.compile(rb'"-?\d(?:\.\d+)?E[+-]\d+"')
 
 

@@ -29,8 +29,8 @@ def secrets_in(path: Path) -> dict[str, str]:
         return {name: str(found[name]) for name in (*NAMES, "CREDENTIAL_KEYS")}
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ConfigurationError(
-            f"Cannot start: {path} is damaged or unreadable ({type(e).__name__}). Restore it from a backup; "
-            "without it stored broker credentials cannot be decrypted."
+            f"Cannot start: {path} is damaged or unreadable ({type(e).__name__}). Restore it "
+            "from a backup; without it stored broker credentials cannot be decrypted."
         ) from e
 
 

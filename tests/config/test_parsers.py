@@ -8,8 +8,20 @@ from config.parsers import decode
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"NaN", b'{"a": Infinity}', b"-Infinity", b"{a: 1}", b"[1] x", b'"\xff"', b"[" * 100_000]
-    + [b'"\\ud800"', b'"\\u0000"', b"1" * 5000, b"\xef\xbb\xbf{}"],
+    [
+        b"",
+        b"NaN",
+        b'{"a": Infinity}',
+        b"-Infinity",
+        b"{a: 1}",
+        b"[1] x",
+        b'"\xff"',
+        b"[" * 100_000,
+        b'"\\ud800"',
+        b'"\\u0000"',
+        b"1" * 5000,
+        b"\xef\xbb\xbf{}",
+    ],
 )
 def test_malformed_body_is_refused(body):
     with pytest.raises(ParseError):
