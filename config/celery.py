@@ -92,7 +92,7 @@ app.conf.beat_schedule = {
         every("trading.match_paper", 1),
         every("trading.reconcile_commands", 2),
         every("trading.reconcile_connections", 60),
-        every("trading.expire_day_orders", 60),
+        every("trading.deny_stale_commands", 5),
         every("brokerages.check_sessions", 300),
         every("accounts.delete_expired", 3600),
         every("audit.seal_entries", 1),

@@ -41,6 +41,7 @@ INSTALLED_APPS = [
 # The order path goes through all of these, so each one earns its place.
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "audit.middleware.AuditContextMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.ApiHeadersMiddleware",
@@ -186,6 +187,12 @@ EMAIL_TIMEOUT = 10
 
 # --- Trading -------------------------------------------------------------------------------------
 
+# A PLACE that could not be sent for so long is not sent any more: the market it was meant for is gone.
+STALE_COMMAND_SECONDS = 30
+# How old a waiting command is before the sweeper takes its wake-up for lost.
+SWEEP_AFTER_SECONDS = 1
+# How long a broker's book is watched before an order that it does not have counts as not placed.
+SETTLE_SECONDS = 60
 LIVE_TRADING_ENABLED = env.flag("LIVE_TRADING_ENABLED", False)
 DATA_SOURCE = env.choice("DATA_SOURCE", ("simulated", "replay"), "simulated")
 SIMULATED_SEED = env.integer("SIMULATED_SEED", 1)
