@@ -26,7 +26,7 @@ class EmailBackend(BaseEmailBackend):
                 folder / f".{name}"
             )  # renamed when whole: a reader of *.eml never sees half a mail
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(message.message().as_bytes(linesep="\r\n"))
+                file.write(message.message().as_bytes())
             draft.rename(folder / name)
             logger.info(
                 "mail to %s: %s (%s)",

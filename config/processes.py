@@ -48,6 +48,7 @@ def start(
     env: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
     lower: bool = False,
+    pass_fds: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a child in its own session: Ctrl-C reaches only us, and we stop children in order."""
     return subprocess.Popen(  # noqa: S603
@@ -58,6 +59,7 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
         start_new_session=True,
+        pass_fds=pass_fds,
         preexec_fn=die_with_parent(stop),  # noqa: PLW1509
         **(lowered() if lower else {}),
     )

@@ -11,8 +11,13 @@ MASK = "[redacted]"
 # What a field, header or parameter with a secret is called, alone or at the end of a longer name.
 _NAMES = (
     r"(?:access_?token|refresh_?token|request_?token|id_?token|auth_?token|session_?id|token|api_?key|api_?secret|"
-    r"client_?secret|secret(?:_?key)?|signing_?key|private_?key|key|password|passwd|passphrase|otp|totp|mpin|pin|"
+    r"client_?secret|secret|key|password|passwd|passphrase|otp|totp|mpin|pin|"
     r"authorization|cookie|csrf_?token|checksum|feed_?token|recovery_?codes?)"
+)
+# Keys that open nothing, and that one wants to read in a log.
+HARMLESS = re.compile(
+    r"(?:routing|primary|foreign|idempotency|dedupe|cache|sort|unique|instrument)[_\- ]?keys?\b",
+    re.I,
 )
 SECRET_NAME = re.compile(rf"(?:^|[_\-.]){_NAMES}s?$", re.I)
 # `name=value`, `name: value`, `"name": "value"`, `'name': 'value'`: the value is masked.
@@ -44,7 +49,7 @@ def redact(text: str) -> str:
     """Return the text with everything that looks like a secret masked."""
     if not QUICK.search(text):
         return text
-    text = NAMED_VALUE.sub(lambda found: found["name"] + _masked(found["value"]), text)
+    text = NAMED_VALUE.sub(_mask_named, text)
     for shape in SHAPES:
         text = shape.sub(lambda found: (found.groupdict().get("lead") or "") + MASK, text)
     return text
@@ -52,7 +57,11 @@ def redact(text: str) -> str:
 
 def redact_value(name: str, value: Any) -> Any:
     """Return a value fit for a log: masked if its name says so, else searched through."""
-    if SECRET_NAME.search(name) and value not in (None, "", True, False):
+    if (
+        SECRET_NAME.search(name)
+        and not HARMLESS.match(name)
+        and value not in (None, "", True, False)
+    ):
         return MASK
     if isinstance(value, str):
         return redact(value)
@@ -91,7 +100,10 @@ class RedactionFilter(logging.Filter):
         return True
 
 
-def _masked(value: str) -> str:
+def _mask_named(found: re.Match[str]) -> str:
+    name, value = found["name"], found["value"]
+    if HARMLESS.match(name):
+        return found[0]
     quote = value[0] if value[:1] in {'"', "'"} else ""
     bare = value.strip("\"'")
     # Words of prose and states, as in "token: expired" or "key: None", are no secrets.
@@ -107,5 +119,5 @@ def _masked(value: str) -> str:
         "refused",
         MASK,
     }:
-        return value
-    return f"{quote}{MASK}{quote}"
+        return found[0]
+    return f"{name}{quote}{MASK}{quote}"

@@ -256,5 +256,7 @@ def logging_settings(formatter: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "propagate": True},
             # Addresses and headers that these log at INFO and DEBUG may carry tokens.
             **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "urllib3", "requests")},
+            # Each firing of the schedule and each task done, several a second.
+            **{name: {"level": "WARNING"} for name in ("celery.beat", "celery.app.trace")},
         },
     }

@@ -1,0 +1,201 @@
+"""The whole platform on one machine, as one process tree."""
+
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management import call_command, get_commands
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
+
+from config import servers
+from config.env import ConfigurationError
+from config.supervisor import Child, Lock
+
+PORTS_TO_TRY = 50
+LOOK_SECONDS = 0.2
+FIRST_ANSWER_SECONDS = 60.0
+
+
+class Stopped(Exception):
+    """A signal asked us to end."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Run everything on this machine: PostgreSQL and Valkey (unless DATABASE_URL and REDIS_URL "
+        "name others), web, worker with schedule, and simulated prices. Ctrl-C stops it."
+    )
+    requires_system_checks: list[str] = []  # `make check` has them; the start is to be quick
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument(
+            "--port", type=int, default=8000, help="the next free one if taken; 0: any"
+        )
+        parser.add_argument("--data", type=Path, help="folder for all data (default: var)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["data"] and options["data"].absolute() != settings.VAR_DIR:
+            # The settings have been read with another folder: begin again with this one.
+            os.environ["VAR_DIR"] = str(options["data"].absolute())
+            os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        self.own_servers: list[Any] = []
+        self.children: list[Child] = []
+        with Lock(settings.VAR_DIR / "platform.json") as self.lock:
+            try:
+                self._start(options["host"], options["port"])
+                self._watch()
+            except Stopped:
+                self._say("Stopping ...")
+            finally:
+                self._end()
+        self._say("Stopped.")
+
+    def _start(self, host: str, port: int) -> None:
+        # Kept open here: while the web child is being started again, callers wait in its queue.
+        self.listener, url = self._listen(host, port)
+        self._start_servers()
+        first = self._migrate()
+        env = {
+            **os.environ,
+            "VAR_DIR": str(settings.VAR_DIR),
+            "PUBLIC_URL": os.environ.get("PUBLIC_URL") or url,
+            "PYTHONPATH": str(settings.BASE_DIR),
+        }
+        manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+        if first and "load_instruments" in get_commands():
+            call_command("load_instruments")
+        connections.close_all()
+        fd = self.listener.fileno()
+        web = Child(
+            "web", [sys.executable, "-m", "config.webserver", "--fd", str(fd)], env, 8.0, (fd,)
+        )
+        worker = Child("worker", [sys.executable, "-m", "config.worker"], env, 15.0)
+        self.children.append(web)
+        web.start()
+        if "run_feed" in get_commands():
+            self.children.append(Child("feed", [*manage, "run_feed"], env))
+        self.children.append(worker)
+        for child in self.children[1:]:
+            child.start()
+        self._wait_for_answer(url)
+        self.lock.write({"pid": os.getpid(), "url": url, "mail": str(settings.MAIL_FOLDER)})
+        self._greet(url)
+
+    def _listen(self, host: str, port: int) -> tuple[socket.socket, str]:
+        """Open the port, or the next free one; it is ours from here on."""
+        for number in range(port, port + (PORTS_TO_TRY if port else 1)):
+            listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host, number))
+                listener.listen(512)
+            except OSError as e:
+                listener.close()
+                reason = e
+                continue
+            found = listener.getsockname()[1]
+            if port and found != port:
+                self._say(f"Port {port} is taken; using {found}.")
+            listener.set_inheritable(True)
+            shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104
+            return listener, f"http://{f'[{shown}]' if ':' in shown else shown}:{found}"
+        raise ConfigurationError(f"Cannot listen on {host} port {port}: {reason}")
+
+    def _start_servers(self) -> None:
+        if not os.environ.get("DATABASE_URL"):
+            self.own_servers.append(servers.Postgres(settings.VAR_DIR))
+        if not os.environ.get("REDIS_URL"):
+            self.own_servers.append(servers.Valkey(settings.VAR_DIR))
+        if any(not server.data.exists() for server in self.own_servers):
+            self._say(f"First start: making a database in {settings.VAR_DIR} ...")
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda server: server.prepare(), self.own_servers))
+        for server in self.own_servers:  # in this thread, with which they shall die
+            server.start()
+        for server in self.own_servers:
+            server.wait()
+
+    def _migrate(self) -> bool:
+        """Bring the database up to this code; return whether there was anything to do."""
+        on_disk = {
+            (app.label, file.stem)
+            for app in apps.get_app_configs()
+            for file in Path(app.path, "migrations").glob("[0-9]*.py")
+        }
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
+            applied: set[tuple[str, str]] = set()
+            if cursor.fetchone()[0]:
+                cursor.execute("SELECT app, name FROM django_migrations")
+                applied = set(cursor.fetchall())
+        if on_disk <= applied:
+            return False
+        call_command("migrate", verbosity=0, interactive=False)
+        return True
+
+    def _wait_for_answer(self, url: str) -> None:
+        until = time.monotonic() + FIRST_ANSWER_SECONDS
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while time.monotonic() < until:
+            try:
+                with opener.open(f"{url}/livez", timeout=2):
+                    return
+            except OSError:
+                self._look()
+                time.sleep(0.05)
+        raise ConfigurationError("The web server does not answer; its messages are above.")
+
+    def _greet(self, url: str) -> None:
+        self._say(
+            f"\nSauda is running:  {url}\n"
+            f"  API              {url}/docs\n"
+            f"  mail             {settings.MAIL_FOLDER}\n"
+            f"  administration   {url}/admin/  (make an administrator with: make admin)\n"
+            f"Prices are {settings.DATA_SOURCE}; orders of the paper broker reach no exchange.\n"
+            "Ctrl-C stops it.\n"
+        )
+
+    def _watch(self) -> None:
+        while True:
+            self._look()
+            time.sleep(LOOK_SECONDS)
+
+    def _look(self) -> None:
+        for server in self.own_servers:
+            if server.child is not None and server.child.poll() is not None:
+                self._say(f"{type(server).__name__} ended; starting it again.")
+                server.prepare()
+                server.start()
+                server.wait()
+        for child in self.children:
+            if event := child.keep():
+                self._say(event)
+
+    def _end(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # ending takes seconds; a second Ctrl-C hurts nothing
+        for child in self.children:
+            child.stop()
+        for server in reversed(self.own_servers):
+            server.stop()
+
+    def _stop(self, number: int, frame: Any) -> None:
+        raise Stopped
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()

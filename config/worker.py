@@ -1,0 +1,37 @@
+"""The embedded worker: all queues in threads of one process, and the schedule in one more thread.
+
+`celery worker -B` would fork a process for the schedule, which survives a kill of its worker.
+"""
+
+import sys
+
+from celery.beat import EmbeddedService
+from django.conf import settings
+
+from config.celery import app
+
+THREADS = 8
+
+
+def main() -> int:
+    worker = app.Worker(
+        pool_cls="threads",
+        concurrency=THREADS,
+        hostname="embedded@localhost",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel=settings.LOG_LEVEL,
+        quiet=True,
+    )
+    schedule = EmbeddedService(
+        app, thread=True, schedule_filename=str(settings.VAR_DIR / "schedule")
+    )
+    schedule.start()
+    worker.start()
+    schedule.stop()
+    return int(worker.exitcode or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
