@@ -1,8 +1,12 @@
-"""The embedded platform's own secrets: made once, kept in a file that only its owner reads."""
+"""New secrets, and the embedded platform's own: made once, in a file that only its owner reads.
+
+``python -m config.secretfile`` prints a fresh set as lines for a ``.env`` file.
+"""
 
 import json
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -34,14 +38,19 @@ def secrets_in(path: Path) -> dict[str, str]:
         ) from e
 
 
+def fresh() -> dict[str, str]:
+    """Return a new random value for every secret that a production start asks for."""
+    values = {name: secrets.token_urlsafe(48) for name in NAMES}
+    values["CREDENTIAL_KEYS"] = Fernet.generate_key().decode()
+    return values
+
+
 def _make(path: Path) -> None:
     """Write a whole new file, or leave the one that another process made meanwhile."""
     make_folder(path.parent)
-    values = {name: secrets.token_urlsafe(48) for name in NAMES}
-    values["CREDENTIAL_KEYS"] = Fernet.generate_key().decode()
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(values, file, indent=1)
+        json.dump(fresh(), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     try:
@@ -50,3 +59,7 @@ def _make(path: Path) -> None:
         pass
     finally:
         draft.unlink()
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{name}={value}\n" for name, value in fresh().items())

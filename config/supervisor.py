@@ -34,7 +34,7 @@ class Child:
     _not_before: float = field(default=0.0, init=False)
 
     def start(self) -> None:
-        # SIGKILL: after the supervisor's death nothing of the tree may linger and meet the next one.
+        # SIGKILL: after our death nothing of this tree may linger and meet the next one.
         self.process = processes.start(
             self.command, stop=signal.SIGKILL, env=self.env, pass_fds=self.pass_fds
         )
@@ -64,7 +64,7 @@ class Child:
 
 
 class Lock:
-    """Held while a supervisor works in a folder; the kernel frees it however the supervisor ends."""
+    """Held while a supervisor works in a folder; the kernel frees it however that one ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The embedded web server: uvicorn on a socket that the supervisor opened, so that the port stays ours."""
+"""The embedded web server: uvicorn on a socket of the supervisor, so that the port stays ours."""
 
 import argparse
 import socket
