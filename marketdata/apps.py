@@ -1,7 +1,22 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_delete, post_save
 
 
 class MarketDataConfig(AppConfig):
     name = "marketdata"
     label = "marketdata"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Give the paper broker its quotes and hours, and keep this process's tables in step with
+        its own writes.
+        """
+        from brokerages import ports
+        from marketdata import quotes, selectors
+
+        ports.provide_quotes(quotes.quote_latest)
+        ports.provide_sessions(quotes.Sessions())
+        for name in ("Instrument", "TradingSession"):
+            model = self.get_model(name)
+            post_save.connect(selectors.clear_tables, sender=model, dispatch_uid=f"tables-{name}")
+            post_delete.connect(selectors.clear_tables, sender=model, dispatch_uid=f"tables+{name}")

@@ -1,0 +1,27 @@
+"""What can go wrong in market data. Entry points turn these into answers."""
+
+from __future__ import annotations
+
+
+class MarketDataError(Exception):
+    """Base of the errors of this app."""
+
+
+class UnknownInstrument(MarketDataError, LookupError):
+    """No such instrument."""
+
+
+class UnknownWatchlist(MarketDataError, LookupError):
+    """No such watchlist, or another user's."""
+
+
+class WatchlistConflict(MarketDataError):
+    """The user has a watchlist of that name."""
+
+
+class LimitReached(MarketDataError):
+    """No more of these are allowed for one user."""
+
+
+class BadReplayFile(MarketDataError, ValueError):
+    """The file of recorded candles cannot be played."""

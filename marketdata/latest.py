@@ -1,0 +1,67 @@
+"""The latest quote of each instrument in Redis, for sources that only one process reads, and for
+the live stream.
+
+Redis holds a cache, never the truth: when it is away writers go on and readers use what they saw
+last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import redis
+from django.conf import settings
+
+from brokerages.types import Quote
+
+logger = logging.getLogger(__name__)
+
+QUOTES_KEY = "sauda:quotes"  # hash: instrument id -> Quote
+TICKS_KEY = "sauda:ticks:latest"  # hash: symbol -> what the live stream sent of it last
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Quote)
+
+
+def connect(*, timeout: float = 1.0) -> redis.Redis:
+    """Return a client of its own pool; nothing is sent before its first command."""
+    client: redis.Redis = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        health_check_interval=30,
+    )
+    return client
+
+
+class LatestQuotes:
+    """Reads and writes the shared latest quotes; remembers what it read for when Redis is away."""
+
+    def __init__(self) -> None:
+        self._client: redis.Redis | None = None
+        self._seen: dict[int, Quote] = {}
+
+    def read(self, instrument_ids: Iterable[int]) -> dict[int, Quote]:
+        """Return the latest known quotes by id; ids without one are left out."""
+        wanted = list(dict.fromkeys(instrument_ids))
+        if not wanted:
+            return {}
+        try:
+            bodies: list[Any] = self._redis().hmget(QUOTES_KEY, [str(pk) for pk in wanted])  # type: ignore[assignment]
+        except redis.RedisError:
+            logger.warning("Redis is away: using the quotes seen last")
+            return {pk: self._seen[pk] for pk in wanted if pk in self._seen}
+        found = {pk: _decoder.decode(body) for pk, body in zip(wanted, bodies, strict=True) if body}
+        self._seen.update(found)
+        return found
+
+    def encoded(self, quotes: Iterable[Quote]) -> Mapping[str, bytes]:
+        """Return the hash fields of quotes, for a writer that pipelines them with more."""
+        return {str(quote.instrument_id): _encoder.encode(quote) for quote in quotes}
+
+    def _redis(self) -> redis.Redis:
+        if self._client is None:
+            self._client = connect(timeout=0.5)
+        return self._client
