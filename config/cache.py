@@ -74,5 +74,5 @@ class TolerantRedisCache(RedisCache):
     def delete_many(self, *args: Any, **kwargs: Any) -> None:
         self._try("delete_many", None, *args, **kwargs)
 
-    def clear(self) -> bool:
-        return bool(self._try("clear", False))
+    def clear(self) -> None:
+        self._try("clear", None)

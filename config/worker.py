@@ -4,8 +4,10 @@
 """
 
 import sys
+import warnings
 
 from celery.beat import EmbeddedService
+from celery.platforms import SecurityWarning
 from django.conf import settings
 
 from config.celery import app
@@ -14,6 +16,8 @@ THREADS = 8
 
 
 def main() -> int:
+    # Of running as root, which matters where messages are pickles; ours are JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
     worker = app.Worker(
         pool_cls="threads",
         concurrency=THREADS,

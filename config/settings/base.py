@@ -138,6 +138,9 @@ ACCESS_TOKEN_MINUTES = env.integer("ACCESS_TOKEN_MINUTES", 10, low=1)
 REFRESH_TOKEN_DAYS = env.integer("REFRESH_TOKEN_DAYS", 7, low=1)
 REFRESH_IDLE_HOURS = env.integer("REFRESH_IDLE_HOURS", 24, low=1)
 
+# Threads of the embedded web server.
+WEB_THREADS = env.integer("WEB_THREADS", 16, low=1)
+
 # --- API -----------------------------------------------------------------------------------------
 
 REST_FRAMEWORK: dict[str, Any] = {
@@ -257,6 +260,9 @@ def logging_settings(formatter: str) -> dict[str, Any]:
             # Addresses and headers that these log at INFO and DEBUG may carry tokens.
             **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "urllib3", "requests")},
             # Each firing of the schedule and each task done, several a second.
-            **{name: {"level": "WARNING"} for name in ("celery.beat", "celery.app.trace")},
+            **{
+                name: {"level": "WARNING"}
+                for name in ("celery.beat", "celery.app.trace", "celery.worker.strategy")
+            },
         },
     }

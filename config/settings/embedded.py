@@ -29,5 +29,7 @@ METRICS_PUBLIC = True
 WHITENOISE_USE_FINDERS = True  # no collectstatic before the first start
 WHITENOISE_AUTOREFRESH = False
 LOGGING = logging_settings("plain")
+# The console is the user's: what is wrong, and which mails went out.
+LOGGING["loggers"] |= {name: {"level": "WARNING"} for name in ("celery", "kombu", "uvicorn")}
 
 env.finish()
