@@ -1,7 +1,7 @@
 """The one interface to every broker. Pure Python; Django is above it, the wire below.
 
-One method is one request (chunking aside). Every method is synchronous, raises `BrokerError` and nothing else, and
-takes and returns only the values of `brokerages.types`.
+One method is one request (chunking aside). Every method is synchronous, raises `BrokerError` and
+nothing else, and takes and returns only the values of `brokerages.types`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta, timezone
 from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
@@ -48,7 +48,9 @@ class SessionRenewal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CredentialField:
-    """One thing to ask the user for. ``secret`` values are write-only, encrypted and never shown again."""
+    """One thing to ask the user for. ``secret`` values are write-only, encrypted and never shown
+    again.
+    """
 
     name: str
     label: str
@@ -59,10 +61,11 @@ class CredentialField:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a broker can do. Declared once; used by the risk check, the API, the order form and the docs.
+    """What a broker can do. Declared once; used by the risk check, the API, the order form and the
+    docs.
 
-    ``dispatch_lane`` groups commands that one worker sends in one go; empty means each connection is a lane of its own,
-    which is right wherever sending waits on a network.
+    ``dispatch_lane`` groups commands that one worker sends in one go; empty means each connection
+    is a lane of its own, which is right wherever sending waits on a network.
     """
 
     order_types: frozenset[OrderType]
@@ -85,50 +88,85 @@ class Capabilities:
         if instrument.exchange not in self.exchanges:
             return "exchange_not_supported", f"This broker does not trade on {instrument.exchange}."
         if request.order_type not in self.order_types:
-            return "order_type_not_supported", f"This broker does not take {request.order_type} orders."
+            return (
+                "order_type_not_supported",
+                f"This broker does not take {request.order_type} orders.",
+            )
         if request.product not in self.products:
-            return "product_not_supported", f"This broker does not offer the product {request.product}."
+            return (
+                "product_not_supported",
+                f"This broker does not offer the product {request.product}.",
+            )
         if request.validity not in self.validities:
             return "validity_not_supported", f"This broker does not take {request.validity} orders."
         return None
 
 
+IST = timezone(timedelta(hours=5, minutes=30))
+
+
+def always_open(instrument: InstrumentRef, at: datetime) -> bool:
+    """Return True: hours for an exchange that never closes."""
+    return True
+
+
+def next_midnight(instrument: InstrumentRef, at: datetime) -> datetime:
+    """Return the next midnight in India: the end of a day at an exchange that never closes."""
+    tomorrow = at.astimezone(IST).date() + timedelta(days=1)
+    return datetime.combine(tomorrow, time(), IST).astimezone(UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterContext:
-    """What an adapter is handed beside its session: who it acts for, and the ports that come from above.
+    """What an adapter is handed beside its session: who it acts for, and the ports that come from
+    above.
 
-    ``connection_id`` names the user's account at the broker. ``quote`` reads the latest market (the paper broker fills
-    against it); ``now`` is the clock.
+    ``connection_id`` names the user's account at the broker. ``quote`` reads the latest market (the
+    paper broker fills against it); ``now`` is the clock; ``market_open`` and ``day_end`` are the
+    hours of an instrument's exchange segment.
     """
 
     connection_id: str
     quote: Callable[[InstrumentRef], Quote | None]
     now: Callable[[], datetime]
+    market_open: Callable[[InstrumentRef, datetime], bool] = always_open
+    day_end: Callable[[InstrumentRef, datetime], datetime] = next_midnight
 
 
 class BrokerAdapter(ABC):
-    """A user's session at one broker. Built by `brokerages.services.adapter_for`; never kept between tasks."""
+    """A user's session at one broker. Built by `brokerages.services.adapter_for`; never kept
+    between tasks.
+    """
 
     name: ClassVar[str]
     label: ClassVar[str]
     capabilities: ClassVar[Capabilities]
     credential_fields: ClassVar[tuple[CredentialField, ...]]
-    api_hosts: ClassVar[frozenset[str]] = frozenset()  # what `api_url` may name when a user activates the broker
+    api_hosts: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # what `api_url` may name when a user activates the broker
 
     def __init__(
-        self, context: AdapterContext, credentials: Mapping[str, str], token: SessionToken | None = None
+        self,
+        context: AdapterContext,
+        credentials: Mapping[str, str],
+        token: SessionToken | None = None,
     ) -> None:
         self.context, self.credentials, self.token = context, credentials, token
 
     # session
 
     def login_url(self, state: str) -> str:
-        """Return where the user logs in at the broker; ``state`` comes back in the redirect. INTERACTIVE brokers."""
+        """Return where the user logs in at the broker; ``state`` comes back in the redirect.
+        INTERACTIVE brokers.
+        """
         raise self._unsupported("an interactive login")
 
     @abstractmethod
     def open_session(self, grant: str | None) -> SessionToken:
-        """Open a session with the credentials and, where the broker gives one, the ``grant`` of its redirect."""
+        """Open a session with the credentials and, where the broker gives one, the ``grant`` of its
+        redirect.
+        """
 
     def renew_session(self, token: SessionToken) -> SessionToken:
         """Renew without the user. UNATTENDED brokers."""
@@ -158,7 +196,9 @@ class BrokerAdapter(ABC):
 
     @abstractmethod
     def find_order(self, client_order_id: str) -> OrderReport | None:
-        """Return the order that carries our tag, or None when a complete read of the book does not have it."""
+        """Return the order that carries our tag, or None when a complete read of the book does not
+        have it.
+        """
 
     @abstractmethod
     def fetch_orders(self) -> list[OrderReport]: ...
@@ -195,12 +235,16 @@ class BrokerAdapter(ABC):
         raise self._unsupported("margin estimates")
 
     def _unsupported(self, what: str) -> NotSupported:
-        return NotSupported(f"{self.label} does not offer {what}.", broker=self.name, code="not_supported")
+        return NotSupported(
+            f"{self.label} does not offer {what}.", broker=self.name, code="not_supported"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class VenueEvent:
-    """Something that happened to an order at a venue inside the platform. ``id`` is what `confirm_events` takes."""
+    """Something that happened to an order at a venue inside the platform. ``id`` is what
+    `confirm_events` takes.
+    """
 
     id: int
     connection_id: UUID
@@ -209,17 +253,25 @@ class VenueEvent:
 
 
 class VenueEngine(ABC):
-    """A broker whose market runs inside the platform (paper): it has to be moved on, and its events fetched.
+    """A broker whose market runs inside the platform (paper): it has to be moved on, and its events
+    fetched.
 
-    The counterpart of a real broker's clock and order stream. Events are delivered at least once: they stay until confirmed,
-    and whoever applies them must not mind seeing one twice.
+    The counterpart of a real broker's clock and order stream. Events are delivered at least once:
+    they stay until confirmed, and whoever applies them must not mind seeing one twice.
     """
+
+    broker: ClassVar[str]  # the registry name of the broker it runs
 
     @abstractmethod
     def advance(
-        self, quote: Callable[[InstrumentRef], Quote | None], now: datetime, instrument_ids: Sequence[int] | None = None
+        self,
+        quote: Callable[[InstrumentRef], Quote | None],
+        now: datetime,
+        instrument_ids: Sequence[int] | None = None,
     ) -> int:
-        """Trigger, match and expire resting orders against the latest quotes; return how many orders changed."""
+        """Trigger, match and expire resting orders against the latest quotes; return how many
+        orders changed.
+        """
 
     @abstractmethod
     def pending_events(self, limit: int = 500) -> list[VenueEvent]:

@@ -1,7 +1,7 @@
 """What a failure at a broker proves. Pure Python: nothing but these errors crosses the boundary.
 
-The class answers the one question that matters: did the broker act? ``NotSent`` and ``Refused`` say no,
-``OutcomeUnknown`` says that nobody knows, and then nothing is resent.
+The class answers the one question that matters: did the broker act? ``NotSent`` and ``Refused`` say
+no, ``OutcomeUnknown`` says that nobody knows, and then nothing is resent.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 class BrokerError(Exception):
     """Base of every error an adapter may raise; nothing else crosses the boundary.
 
-    ``message`` is for the user, in the broker's own words where it gave any; ``code`` is the broker's, else ours.
+    ``message`` is for the user, in the broker's own words where it gave any; ``code`` is the
+    broker's, else ours.
     """
 
     def __init__(self, message: str, *, broker: str, code: str = "") -> None:
@@ -23,9 +24,13 @@ class NotSent(BrokerError):
 
 
 class RateLimited(NotSent):
-    """The pace toward the broker is used up, or the broker said so before acting. ``retry_after`` is seconds."""
+    """The pace toward the broker is used up, or the broker said so before acting. ``retry_after``
+    is seconds.
+    """
 
-    def __init__(self, message: str, *, broker: str, code: str = "", retry_after: float = 1.0) -> None:
+    def __init__(
+        self, message: str, *, broker: str, code: str = "", retry_after: float = 1.0
+    ) -> None:
         super().__init__(message, broker=broker, code=code)
         self.retry_after = retry_after
 

@@ -1,7 +1,8 @@
 """Values that cross the boundary with brokers. Pure Python: frozen, exact, closed vocabularies.
 
-Prices are rupees per unit as ``Decimal``; quantities are units (never lots) as ``int``; times are aware UTC.
-The words are the field's own (CNC/MIS/NRML, SL/SL-M, NSE/NFO/MCX), so an adapter's mapping reads as a table.
+Prices are rupees per unit as ``Decimal``; quantities are units (never lots) as ``int``; times are
+aware UTC. The words are the field's own (CNC/MIS/NRML, SL/SL-M, NSE/NFO/MCX), so an adapter's
+mapping reads as a table.
 """
 
 from __future__ import annotations
@@ -141,8 +142,9 @@ class Money:
 class InstrumentRef:
     """All that an adapter may know of an instrument. Adapters are handed one and never look one up.
 
-    ``broker_symbol`` and ``broker_token`` are the broker's own words for it, empty where the broker uses the
-    exchange's. ``tick_size`` is rupees; ``lot_size`` and ``freeze_quantity`` are units of this contract.
+    ``broker_symbol`` and ``broker_token`` are the broker's own words for it, empty where the broker
+    uses the exchange's. ``tick_size`` is rupees; ``lot_size`` and ``freeze_quantity`` are units of
+    this contract.
     """
 
     id: int
@@ -170,7 +172,9 @@ class InstrumentRef:
 
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """One order, as sent to a broker. ``client_order_id`` is the 20-character tag that finds it again."""
+    """One order, as sent to a broker. ``client_order_id`` is the 20-character tag that finds it
+    again.
+    """
 
     client_order_id: str
     instrument: InstrumentRef
@@ -187,7 +191,9 @@ class OrderRequest:
 
 @dataclass(frozen=True, slots=True)
 class OrderChange:
-    """The full new terms of a resting order (brokers replace terms as a whole). ``quantity`` is the new total."""
+    """The full new terms of a resting order (brokers replace terms as a whole). ``quantity`` is the
+    new total.
+    """
 
     quantity: int
     order_type: OrderType
@@ -199,7 +205,9 @@ class OrderChange:
 
 @dataclass(frozen=True, slots=True)
 class FillReport:
-    """One execution as a broker states it. ``fill_id`` is unique per (exchange, trade date, side) at the broker."""
+    """One execution as a broker states it. ``fill_id`` is unique per (exchange, trade date, side)
+    at the broker.
+    """
 
     fill_id: str
     broker_order_id: str
@@ -231,7 +239,9 @@ class OrderReport:
 
 @dataclass(frozen=True, slots=True)
 class OrderAck:
-    """The broker took the order. Some brokers say at once what became of it; then ``report`` and ``fills`` carry it."""
+    """The broker took the order. Some brokers say at once what became of it; then ``report`` and
+    ``fills`` carry it.
+    """
 
     broker_order_id: str
     report: OrderReport | None = None
@@ -240,7 +250,9 @@ class OrderAck:
 
 @dataclass(frozen=True, slots=True)
 class PositionReport:
-    """A broker's own view of a position, for reconciliation and reference; ours is computed from fills."""
+    """A broker's own view of a position, for reconciliation and reference; ours is computed from
+    fills.
+    """
 
     exchange: Exchange
     symbol: str
@@ -265,7 +277,9 @@ class HoldingReport:
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """Rupees. ``available`` can back a new order; ``used`` is blocked by orders and positions; ``total`` is both."""
+    """Rupees. ``available`` can back a new order; ``used`` is blocked by orders and positions;
+    ``total`` is both.
+    """
 
     available: Decimal
     used: Decimal
@@ -297,10 +311,12 @@ class BookLevel:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The latest market of one instrument. ``bids`` and ``asks`` are best first, at most five levels.
+    """The latest market of one instrument. ``bids`` and ``asks`` are best first, at most five
+    levels.
 
-    ``sequence`` grows with every change of the book of one instrument within a source, so that liquidity taken from one
-    book is known to be the same book. ``source`` says where it is from; ``simulated`` prices are never shown unmarked.
+    ``sequence`` grows with every change of the book of one instrument within a source, so that
+    liquidity taken from one book is known to be the same book. ``source`` says where it is from;
+    ``simulated`` prices are never shown unmarked.
     """
 
     instrument_id: int
@@ -348,7 +364,9 @@ class Candle:
 
 @dataclass(frozen=True, slots=True)
 class SessionToken:
-    """An opened broker session. ``secrets`` is kept encrypted; ``expires_at`` is when the broker ends it, if it says."""
+    """An opened broker session. ``secrets`` is kept encrypted; ``expires_at`` is when the broker
+    ends it, if it says.
+    """
 
     secrets: Mapping[str, str]
     expires_at: datetime | None = None

@@ -11,7 +11,9 @@ class TradingError(Exception):
 
     code = "trading_error"
 
-    def __init__(self, message: str, *, code: str = "", detail: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str = "", detail: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message, self.detail = message, dict(detail or {})
         if code:

@@ -33,11 +33,15 @@ class Order(models.Model):
         SYSTEM = "SYSTEM"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        "accounts.User", on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     connection = models.ForeignKey(
         "brokerages.BrokerConnection", on_delete=models.PROTECT, related_name="+", db_index=False
     )
-    instrument = models.ForeignKey("marketdata.Instrument", on_delete=models.PROTECT, related_name="+", db_index=False)
+    instrument = models.ForeignKey(
+        "marketdata.Instrument", on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     idempotency_key = models.CharField(max_length=64)
     client_order_id = models.CharField(max_length=64, null=True, blank=True)
     fingerprint = models.BinaryField(max_length=32)
@@ -50,15 +54,21 @@ class Order(models.Model):
     price = models.DecimalField(**PRICE, null=True, blank=True)
     trigger_price = models.DecimalField(**PRICE, null=True, blank=True)
     disclosed_quantity = models.BigIntegerField(default=0)
-    status = models.CharField(max_length=16, choices=_choices(OrderStatus), default=OrderStatus.PENDING)
+    status = models.CharField(
+        max_length=16, choices=_choices(OrderStatus), default=OrderStatus.PENDING
+    )
     status_message = models.TextField(default="", blank=True)
     status_code = models.CharField(max_length=64, default="", blank=True)
     filled_quantity = models.BigIntegerField(default=0)
-    fill_value = models.DecimalField(max_digits=24, decimal_places=4, default=0)  # sum of quantity x price
+    fill_value = models.DecimalField(
+        max_digits=24, decimal_places=4, default=0
+    )  # sum of quantity x price
     broker_order_id = models.CharField(max_length=64, default="", blank=True)
     exchange_order_id = models.CharField(max_length=64, default="", blank=True)
     source = models.CharField(max_length=8, choices=Source.choices, default=Source.API)
-    version = models.IntegerField(default=1)  # grows with every change, so that a client can drop an older copy
+    version = models.IntegerField(
+        default=1
+    )  # grows with every change, so that a client can drop an older copy
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -67,23 +77,35 @@ class Order(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["user", "idempotency_key"], name="order_once_per_key"),
             models.UniqueConstraint(
-                fields=["user", "client_order_id"], condition=Q(client_order_id__isnull=False), name="order_client_id_once"
+                fields=["user", "client_order_id"],
+                condition=Q(client_order_id__isnull=False),
+                name="order_client_id_once",
             ),
             models.UniqueConstraint(fields=["connection", "tag"], name="order_tag_once"),
             models.UniqueConstraint(
-                fields=["connection", "broker_order_id"], condition=~Q(broker_order_id=""), name="order_broker_id_once"
+                fields=["connection", "broker_order_id"],
+                condition=~Q(broker_order_id=""),
+                name="order_broker_id_once",
             ),
             models.CheckConstraint(condition=Q(quantity__gt=0), name="order_quantity_positive"),
-            models.CheckConstraint(condition=Q(filled_quantity__gte=0), name="order_filled_not_negative"),
-            models.CheckConstraint(condition=Q(price__isnull=True) | Q(price__gt=0), name="order_price_positive"),
+            models.CheckConstraint(
+                condition=Q(filled_quantity__gte=0), name="order_filled_not_negative"
+            ),
+            models.CheckConstraint(
+                condition=Q(price__isnull=True) | Q(price__gt=0), name="order_price_positive"
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="order_by_user"),
             models.Index(
-                fields=["user", "-id"], condition=~Q(status__in=[s.value for s in sorted(CLOSED)]), name="order_open_by_user"
+                fields=["user", "-id"],
+                condition=~Q(status__in=[s.value for s in sorted(CLOSED)]),
+                name="order_open_by_user",
             ),
             models.Index(
-                fields=["connection"], condition=~Q(status__in=[s.value for s in sorted(CLOSED)]), name="order_open_by_connection"
+                fields=["connection"],
+                condition=~Q(status__in=[s.value for s in sorted(CLOSED)]),
+                name="order_open_by_connection",
             ),
         ]
 
@@ -92,7 +114,9 @@ class Order(models.Model):
 
 
 class OrderCommand(models.Model):
-    """A request owed to a broker: the outbox. A PLACE is sent at most once, which the schema itself holds."""
+    """A request owed to a broker: the outbox. A PLACE is sent at most once, which the schema itself
+    holds.
+    """
 
     class Kind(models.TextChoices):
         PLACE = "PLACE"
@@ -113,24 +137,36 @@ class OrderCommand(models.Model):
     lane = models.CharField(max_length=40)  # commands of one lane are sent by one worker in one go
     terms = models.JSONField(null=True, blank=True)  # MODIFY: the new terms
     sends = models.SmallIntegerField(default=0)
-    attempts = models.SmallIntegerField(default=0)
+    attempts = models.IntegerField(default=0)
     not_before = models.DateTimeField(default=timezone.now)
     created_at = models.DateTimeField(default=timezone.now)
     claimed_at = models.DateTimeField(null=True, blank=True)
     settled_at = models.DateTimeField(null=True, blank=True)
-    checks = models.SmallIntegerField(default=0)  # complete reads of the broker's book that did not have the order
+    checks = models.SmallIntegerField(
+        default=0
+    )  # complete reads of the broker's book that did not have the order
     checked_at = models.DateTimeField(null=True, blank=True)
     error_code = models.CharField(max_length=64, default="", blank=True)
     error_message = models.TextField(default="", blank=True)
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=~Q(kind="PLACE") | Q(sends__lte=1), name="command_place_sent_once"),
-            models.UniqueConstraint(fields=["order"], condition=Q(kind="PLACE"), name="command_one_place"),
+            models.CheckConstraint(
+                condition=~Q(kind="PLACE") | Q(sends__lte=1), name="command_place_sent_once"
+            ),
+            models.UniqueConstraint(
+                fields=["order"], condition=Q(kind="PLACE"), name="command_one_place"
+            ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["lane", "id"], condition=Q(state="WAITING"), name="command_waiting"),
-            models.Index(fields=["claimed_at"], condition=Q(state__in=["SENDING", "UNKNOWN"]), name="command_unsettled"),
+            models.Index(
+                fields=["lane", "id"], condition=Q(state="WAITING"), name="command_waiting"
+            ),
+            models.Index(
+                fields=["claimed_at"],
+                condition=Q(state__in=["SENDING", "UNKNOWN"]),
+                name="command_unsettled",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -157,7 +193,9 @@ class OrderEvent(models.Model):
 
 
 class Fill(models.Model):
-    """One execution. Immutable, and the truth: quantities, averages, positions and P&L all follow from fills."""
+    """One execution. Immutable, and the truth: quantities, averages, positions and P&L all follow
+    from fills.
+    """
 
     id = models.BigAutoField(primary_key=True)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="fills")
@@ -165,7 +203,9 @@ class Fill(models.Model):
     connection = models.ForeignKey(
         "brokerages.BrokerConnection", on_delete=models.PROTECT, related_name="+", db_index=False
     )
-    instrument = models.ForeignKey("marketdata.Instrument", on_delete=models.PROTECT, related_name="+", db_index=False)
+    instrument = models.ForeignKey(
+        "marketdata.Instrument", on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     exchange = models.CharField(max_length=3)
     trade_date = models.DateField()  # in IST: brokers' fill ids are unique per exchange and day
     fill_id = models.CharField(max_length=64)
@@ -193,16 +233,20 @@ class Fill(models.Model):
 class Position(models.Model):
     """The net of all fills of one instrument and product at one connection, at average cost.
 
-    ``open_cost`` is the signed cost of the open quantity in rupees (negative for a short), kept as a sum and never as a
-    rounded average. ``realised_pnl`` is gross of charges.
+    ``open_cost`` is the signed cost of the open quantity in rupees (negative for a short), kept as
+    a sum and never as a rounded average. ``realised_pnl`` is gross of charges.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        "accounts.User", on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     connection = models.ForeignKey(
         "brokerages.BrokerConnection", on_delete=models.PROTECT, related_name="+", db_index=False
     )
-    instrument = models.ForeignKey("marketdata.Instrument", on_delete=models.PROTECT, related_name="+", db_index=False)
+    instrument = models.ForeignKey(
+        "marketdata.Instrument", on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     product = models.CharField(max_length=4, choices=_choices(Product))
     quantity = models.BigIntegerField(default=0)
     open_cost = models.DecimalField(max_digits=24, decimal_places=4, default=0)
@@ -217,19 +261,25 @@ class Position(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["connection", "instrument", "product"], name="position_once"),
+            models.UniqueConstraint(
+                fields=["connection", "instrument", "product"], name="position_once"
+            ),
             models.CheckConstraint(
-                condition=Q(quantity=F("buy_quantity") - F("sell_quantity")), name="position_quantity_adds_up"
+                condition=Q(quantity=F("buy_quantity") - F("sell_quantity")),
+                name="position_quantity_adds_up",
             ),
         ]
-        indexes: ClassVar = [models.Index(fields=["user", "-last_fill_at"], name="position_by_user")]
+        indexes: ClassVar = [
+            models.Index(fields=["user", "-last_fill_at"], name="position_by_user")
+        ]
 
     def __str__(self) -> str:
         return f"{self.instrument_id} {self.product} {self.quantity}"
 
 
 class Trade(models.Model):
-    """A round trip: opened, perhaps grown, closed, with its P&L. Journal trades are the user's own notes.
+    """A round trip: opened, perhaps grown, closed, with its P&L. Journal trades are the user's own
+    notes.
 
     BROKER trades follow fills and cannot be edited; JOURNAL trades never move a position.
     """
@@ -247,14 +297,22 @@ class Trade(models.Model):
         MTF = "mtf"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        "accounts.User", on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     origin = models.CharField(max_length=7, choices=Origin.choices)
     status = models.CharField(max_length=6, choices=Status.choices, default=Status.OPEN)
     type = models.CharField(max_length=3, choices=Type.choices, default=Type.EQ)
     stock_ticker = models.CharField(max_length=64)
-    position = models.ForeignKey(Position, null=True, blank=True, on_delete=models.PROTECT, related_name="trades")
-    order_ref = models.CharField(max_length=64, default="", blank=True)  # journal: the user's own order reference
-    side = models.CharField(max_length=4, choices=_choices(Side), default=Side.BUY)  # of the opening
+    position = models.ForeignKey(
+        Position, null=True, blank=True, on_delete=models.PROTECT, related_name="trades"
+    )
+    order_ref = models.CharField(
+        max_length=64, default="", blank=True
+    )  # journal: the user's own order reference
+    side = models.CharField(
+        max_length=4, choices=_choices(Side), default=Side.BUY
+    )  # of the opening
     entry_quantity = models.BigIntegerField(default=0)
     entry_value = models.DecimalField(max_digits=24, decimal_places=4, default=0)
     exit_quantity = models.BigIntegerField(default=0)
@@ -269,7 +327,9 @@ class Trade(models.Model):
             models.UniqueConstraint(
                 fields=["position"], condition=Q(status="open"), name="trade_one_open_per_position"
             ),
-            models.CheckConstraint(condition=Q(exit_quantity__lte=F("entry_quantity")), name="trade_exit_within_entry"),
+            models.CheckConstraint(
+                condition=Q(exit_quantity__lte=F("entry_quantity")), name="trade_exit_within_entry"
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["user", "-id"], name="trade_by_user")]
 
@@ -282,7 +342,9 @@ class Notification(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user_id = models.UUIDField()
-    kind = models.CharField(max_length=32)  # order_filled, order_rejected, order_unknown, alert, ...
+    kind = models.CharField(
+        max_length=32
+    )  # order_filled, order_rejected, order_unknown, alert, ...
     title = models.CharField(max_length=200)
     body = models.TextField(default="", blank=True)
     data = models.JSONField(default=dict, blank=True)

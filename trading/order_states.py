@@ -1,6 +1,7 @@
 """The life of an order as one table. Pure Python.
 
-A pair that is not in the table changes nothing: `next_status` returns None and the caller records the event as ignored.
+A pair that is not in the table changes nothing: `next_status` returns None and the caller records
+the event as ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ class OrderStatus(StrEnum):
     OPEN = "OPEN"
     TRIGGER_PENDING = "TRIGGER_PENDING"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
-    PENDING_CANCEL = "PENDING_CANCEL"  # may still fill, or fall back when the broker refuses the cancel
+    PENDING_CANCEL = (
+        "PENDING_CANCEL"  # may still fill, or fall back when the broker refuses the cancel
+    )
     FILLED = "FILLED"
     CANCELLED = "CANCELLED"
     REJECTED = "REJECTED"  # by the broker or the exchange
@@ -78,16 +81,27 @@ TRANSITIONS: dict[tuple[OrderStatus, OrderTrigger], OrderStatus] = {
     (S.PENDING_CANCEL, T.NOT_FOUND): S.NOT_PLACED,
     (S.NOT_PLACED, T.ACCEPT): S.OPEN,  # it appeared after all
     (S.NOT_PLACED, T.AWAIT_TRIGGER): S.TRIGGER_PENDING,
-    **{(s, T.REQUEST_CANCEL): S.PENDING_CANCEL for s in (S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED)},
+    **{
+        (s, T.REQUEST_CANCEL): S.PENDING_CANCEL
+        for s in (S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED)
+    },
     **{(s, T.CANCEL): S.CANCELLED for s in _AT_BROKER},
     **{(s, T.EXPIRE): S.EXPIRED for s in _AT_BROKER},
     # the exchange may refuse what the broker took, also while a cancel is on its way
     **{(s, T.REJECT): S.REJECTED for s in (S.OPEN, S.TRIGGER_PENDING, S.PENDING_CANCEL)},
     # an end learnt of an order that we had given up
-    **{(S.NOT_PLACED, t): end for t, end in ((T.CANCEL, S.CANCELLED), (T.REJECT, S.REJECTED), (T.EXPIRE, S.EXPIRED))},
-    **{(s, T.FILL_PART): S.PARTIALLY_FILLED for s in (S.SUBMITTED, S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED)},
+    **{
+        (S.NOT_PLACED, t): end
+        for t, end in ((T.CANCEL, S.CANCELLED), (T.REJECT, S.REJECTED), (T.EXPIRE, S.EXPIRED))
+    },
+    **{
+        (s, T.FILL_PART): S.PARTIALLY_FILLED
+        for s in (S.SUBMITTED, S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED)
+    },
     **{(s, T.FILL_PART): S.PARTIALLY_FILLED for s in REVIVED},
-    **{(s, T.FILL_PART): s for s in (S.PENDING_CANCEL, S.CANCELLED, S.EXPIRED)},  # a late fill is still a fill
+    **{
+        (s, T.FILL_PART): s for s in (S.PENDING_CANCEL, S.CANCELLED, S.EXPIRED)
+    },  # a late fill is still a fill
     **{(s, T.FILL_ALL): S.FILLED for s in S},
     # an overfill is recorded by its quantity; the order stays filled
     (S.FILLED, T.FILL_PART): S.FILLED,
@@ -105,7 +119,9 @@ REPORTED: dict[ReportedStatus, OrderTrigger | None] = {
     ReportedStatus.EXPIRED: T.EXPIRE,
     ReportedStatus.UNKNOWN: None,
 }
-"""What a broker's word means for our table. FILLED is only an acceptance: the fills themselves fill the order."""
+"""What a broker's word means for our table. FILLED is only an acceptance: the fills themselves fill
+the order.
+"""
 
 
 def next_status(status: OrderStatus, trigger: OrderTrigger) -> OrderStatus | None:

@@ -23,7 +23,8 @@ class OpenQuantity:
 
 @dataclass(frozen=True, slots=True)
 class FillEffect:
-    """What one fill does: the units that closed earlier ones, those that opened new ones, and what was realised.
+    """What one fill does: the units that closed earlier ones, those that opened new ones, and what
+    was realised.
 
     ``realised`` is gross of charges. A fill that flips a position does both, split at zero.
     """
@@ -37,8 +38,8 @@ class FillEffect:
 def apply_fill(before: OpenQuantity, side: Side, quantity: int, price: Decimal) -> FillEffect:
     """Return what a fill of ``quantity`` > 0 units at ``price`` does to ``before``.
 
-    The cost of the closed part is a share of the open cost rounded to a hundredth of a paisa; the rest keeps what is
-    left, so that realised + open cost is always exactly the cash that flowed.
+    The cost of the closed part is a share of the open cost rounded to a hundredth of a paisa; the
+    rest keeps what is left, so that realised + open cost is always exactly the cash that flowed.
     """
     signed = side.sign * quantity
     if before.quantity * signed >= 0:
@@ -49,10 +50,15 @@ def apply_fill(before: OpenQuantity, side: Side, quantity: int, price: Decimal) 
     if closed == abs(before.quantity):
         released = before.cost
     else:
-        released = (before.cost * closed / abs(before.quantity)).quantize(UNIT, rounding=ROUND_HALF_EVEN)
-    # selling a long: proceeds - cost; buying back a short: proceeds received (-cost) - what is paid now
+        released = (before.cost * closed / abs(before.quantity)).quantize(
+            UNIT, rounding=ROUND_HALF_EVEN
+        )
+    # selling a long: proceeds - cost; buying back a short: proceeds received (-cost) - what is paid
+    # now
     realised = -side.sign * closed * price - released
-    after = OpenQuantity(before.quantity + signed, before.cost - released + side.sign * opened * price)
+    after = OpenQuantity(
+        before.quantity + signed, before.cost - released + side.sign * opened * price
+    )
     return FillEffect(after, closed, opened, realised)
 
 

@@ -1,4 +1,6 @@
-"""Why an order is denied before it is sent. Pure rules: the first that fails gives a stable code and a sentence."""
+"""Why an order is denied before it is sent. Pure rules: the first that fails gives a stable code
+and a sentence.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from brokerages.types import InstrumentKind, InstrumentRef, OrderType, Product, Quote, Segment, Side, Validity
+from brokerages.types import (
+    InstrumentKind,
+    InstrumentRef,
+    OrderType,
+    Product,
+    Quote,
+    Segment,
+    Side,
+    Validity,
+)
 
 MAX_QUANTITY = 10_000_000
 MAX_PRICE = Decimal(10_000_000)
@@ -31,23 +42,31 @@ class OrderTerms:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Why not: ``code`` is stable for programs, ``message`` says what to do, ``detail`` carries the numbers."""
+    """Why not: ``code`` is stable for programs, ``message`` says what to do, ``detail`` carries the
+    numbers.
+    """
 
     code: str
     message: str
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-def why_denied(terms: OrderTerms, *, today: date, is_open: bool, quote: Quote | None) -> Denial | None:
+def why_denied(
+    terms: OrderTerms, *, today: date, is_open: bool, quote: Quote | None
+) -> Denial | None:
     """Return the first reason against ``terms``, or None.
 
-    ``today`` is the trading day in IST, ``is_open`` whether the instrument's segment takes orders now, ``quote`` the
-    latest market where there is one (its circuit limits are the price band).
+    ``today`` is the trading day in IST, ``is_open`` whether the instrument's segment takes orders
+    now, ``quote`` the latest market where there is one (its circuit limits are the price band).
     """
     return (
         _why_not_tradable(terms, today)
         or _why_bad_product(terms)
-        or (None if is_open else Denial("market_closed", f"{terms.instrument.key}: the market is closed now."))
+        or (
+            None
+            if is_open
+            else Denial("market_closed", f"{terms.instrument.key}: the market is closed now.")
+        )
         or _why_bad_quantity(terms)
         or _why_bad_prices(terms)
         or _why_outside_band(terms, quote)
@@ -57,18 +76,27 @@ def why_denied(terms: OrderTerms, *, today: date, is_open: bool, quote: Quote | 
 def _why_not_tradable(terms: OrderTerms, today: date) -> Denial | None:
     instrument = terms.instrument
     if instrument.kind is InstrumentKind.INDEX:
-        return Denial("not_tradable", f"{instrument.key} is an index; trade its futures or options instead.")
+        return Denial(
+            "not_tradable", f"{instrument.key} is an index; trade its futures or options instead."
+        )
     if instrument.expiry is not None and instrument.expiry < today:
-        return Denial("contract_expired", f"{instrument.key} expired on {instrument.expiry:%d %b %Y}.")
+        return Denial(
+            "contract_expired", f"{instrument.key} expired on {instrument.expiry:%d %b %Y}."
+        )
     return None
 
 
 def _why_bad_product(terms: OrderTerms) -> Denial | None:
     is_equity = terms.instrument.segment is Segment.EQUITY
     if is_equity and terms.product is Product.NRML:
-        return Denial("product_not_allowed", "NRML is for derivatives; use CNC, MIS or MTF for shares.")
+        return Denial(
+            "product_not_allowed", "NRML is for derivatives; use CNC, MIS or MTF for shares."
+        )
     if not is_equity and terms.product in (Product.CNC, Product.MTF):
-        return Denial("product_not_allowed", f"{terms.product} is for shares; use NRML or MIS for derivatives.")
+        return Denial(
+            "product_not_allowed",
+            f"{terms.product} is for shares; use NRML or MIS for derivatives.",
+        )
     return None
 
 
@@ -89,7 +117,9 @@ def _why_bad_quantity(terms: OrderTerms) -> Denial | None:
             {"freeze_quantity": instrument.freeze_quantity},
         )
     if not 0 <= terms.disclosed_quantity <= quantity:
-        return Denial("disclosed_quantity", "The disclosed quantity must be between 0 and the quantity.")
+        return Denial(
+            "disclosed_quantity", "The disclosed quantity must be between 0 and the quantity."
+        )
     if terms.disclosed_quantity and terms.validity is Validity.IOC:
         return Denial("disclosed_quantity", "An IOC order cannot disclose only a part.")
     return None
@@ -108,17 +138,29 @@ def _why_bad_prices(terms: OrderTerms) -> Denial | None:
         if value is None:
             continue
         if not 0 < value <= MAX_PRICE:
-            return Denial(f"invalid_{name}", f"The {label} must be above 0 and at most {MAX_PRICE}.")
+            return Denial(
+                f"invalid_{name}", f"The {label} must be above 0 and at most {MAX_PRICE}."
+            )
         if value % terms.instrument.tick_size:
             tick = terms.instrument.tick_size.normalize()
             return Denial(
-                "tick_size", f"The {label} must be a multiple of the tick size {tick:f}.", {"tick_size": f"{tick:f}"}
+                "tick_size",
+                f"The {label} must be a multiple of the tick size {tick:f}.",
+                {"tick_size": f"{tick:f}"},
             )
-    if terms.order_type is OrderType.SL and terms.price is not None and terms.trigger_price is not None:
+    if (
+        terms.order_type is OrderType.SL
+        and terms.price is not None
+        and terms.trigger_price is not None
+    ):
         if terms.side is Side.BUY and terms.price < terms.trigger_price:
-            return Denial("stop_price", "A stop-loss buy needs a price at or above its trigger price.")
+            return Denial(
+                "stop_price", "A stop-loss buy needs a price at or above its trigger price."
+            )
         if terms.side is Side.SELL and terms.price > terms.trigger_price:
-            return Denial("stop_price", "A stop-loss sell needs a price at or below its trigger price.")
+            return Denial(
+                "stop_price", "A stop-loss sell needs a price at or below its trigger price."
+            )
     if terms.order_type.has_trigger and terms.validity is Validity.IOC:
         return Denial("validity_not_allowed", "A stop-loss order cannot be IOC.")
     return None
@@ -132,6 +174,9 @@ def _why_outside_band(terms: OrderTerms, quote: Quote | None) -> Denial | None:
             return Denial(
                 "price_band",
                 f"The {label} must be within today's band {quote.lower_circuit} to {quote.upper_circuit}.",
-                {"lower_circuit": str(quote.lower_circuit), "upper_circuit": str(quote.upper_circuit)},
+                {
+                    "lower_circuit": str(quote.lower_circuit),
+                    "upper_circuit": str(quote.upper_circuit),
+                },
             )
     return None

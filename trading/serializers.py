@@ -1,0 +1,304 @@
+"""Shapes for the API documents, and the bodies of the paths that are not hot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from brokerages.types import OrderType, Product, Side, Validity
+from trading.order_states import OrderStatus
+
+AMOUNT = {"max_digits": 14, "decimal_places": 4, "min_value": 0}
+
+
+def _choices(enum: Any) -> list[str]:
+    return [member.value for member in enum]
+
+
+class OrderOutput(serializers.Serializer):
+    id = serializers.UUIDField()
+    client_order_id = serializers.CharField(allow_null=True)
+    connection_id = serializers.UUIDField()
+    broker = serializers.CharField()
+    symbol = serializers.CharField(help_text="Exchange and symbol, e.g. NSE:RELIANCE.")
+    side = serializers.ChoiceField(_choices(Side))
+    order_type = serializers.ChoiceField(_choices(OrderType))
+    product = serializers.ChoiceField(_choices(Product))
+    validity = serializers.ChoiceField(_choices(Validity))
+    quantity = serializers.IntegerField(help_text="Units, not lots.")
+    filled_quantity = serializers.IntegerField()
+    pending_quantity = serializers.IntegerField()
+    average_price = serializers.CharField(allow_null=True)
+    price = serializers.CharField(allow_null=True)
+    trigger_price = serializers.CharField(allow_null=True)
+    disclosed_quantity = serializers.IntegerField()
+    status = serializers.ChoiceField(_choices(OrderStatus))
+    status_message = serializers.CharField(allow_blank=True)
+    status_code = serializers.CharField(allow_blank=True)
+    broker_order_id = serializers.CharField(allow_blank=True)
+    exchange_order_id = serializers.CharField(allow_blank=True)
+    source = serializers.CharField()
+    version = serializers.IntegerField(help_text="Grows with every change; drop an older copy.")
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class OrderPlaceBody(serializers.Serializer):
+    symbol = serializers.CharField(
+        max_length=64, help_text="Exchange and symbol, e.g. NSE:RELIANCE."
+    )
+    side = serializers.ChoiceField(_choices(Side))
+    quantity = serializers.IntegerField(
+        min_value=1, max_value=10_000_000, help_text="Units, not lots."
+    )
+    order_type = serializers.ChoiceField(_choices(OrderType), required=False)
+    product = serializers.ChoiceField(
+        _choices(Product),
+        required=False,
+        allow_null=True,
+        help_text="CNC for shares, NRML for derivatives if left out.",
+    )
+    validity = serializers.ChoiceField(_choices(Validity), required=False)
+    price = serializers.DecimalField(
+        **AMOUNT, required=False, allow_null=True, help_text="LIMIT and SL only."
+    )
+    trigger_price = serializers.DecimalField(
+        **AMOUNT, required=False, allow_null=True, help_text="SL and SL-M only."
+    )
+    disclosed_quantity = serializers.IntegerField(min_value=0, max_value=10_000_000, required=False)
+    client_order_id = serializers.RegexField(
+        r"^[A-Za-z0-9_-]{1,64}$", required=False, allow_null=True
+    )
+    connection_id = serializers.UUIDField(
+        required=False, allow_null=True, help_text="The default connection if left out."
+    )
+
+
+class OrderModifyBody(serializers.Serializer):
+    quantity = serializers.IntegerField(min_value=1, max_value=10_000_000, required=False)
+    order_type = serializers.ChoiceField(_choices(OrderType), required=False)
+    validity = serializers.ChoiceField(_choices(Validity), required=False)
+    price = serializers.DecimalField(**AMOUNT, required=False, allow_null=True)
+    trigger_price = serializers.DecimalField(**AMOUNT, required=False, allow_null=True)
+    disclosed_quantity = serializers.IntegerField(min_value=0, max_value=10_000_000, required=False)
+
+
+class OrderEventOutput(serializers.Serializer):
+    sequence = serializers.IntegerField()
+    kind = serializers.CharField()
+    status = serializers.ChoiceField(_choices(OrderStatus))
+    message = serializers.CharField(allow_blank=True)
+    data = serializers.DictField()
+    at = serializers.DateTimeField()
+
+
+class DenialOutput(serializers.Serializer):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    detail = serializers.DictField()
+
+
+class OrderPreviewOutput(serializers.Serializer):
+    symbol = serializers.CharField()
+    side = serializers.ChoiceField(_choices(Side))
+    quantity = serializers.IntegerField()
+    order_type = serializers.ChoiceField(_choices(OrderType))
+    product = serializers.ChoiceField(_choices(Product))
+    estimated_price = serializers.CharField(allow_null=True)
+    estimated_value = serializers.CharField(allow_null=True)
+    margin_required = serializers.CharField(allow_null=True)
+    available_funds = serializers.CharField(allow_null=True)
+    simulated = serializers.BooleanField(allow_null=True)
+    denied = DenialOutput(allow_null=True)
+
+
+class CancelAllBody(serializers.Serializer):
+    connection_id = serializers.UUIDField(required=False, allow_null=True)
+
+
+class FailedOutput(serializers.Serializer):
+    id = serializers.UUIDField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class CancelAllOutput(serializers.Serializer):
+    cancelled = serializers.ListField(child=serializers.UUIDField())
+    failed = FailedOutput(many=True)
+
+
+class PositionOutput(serializers.Serializer):
+    id = serializers.UUIDField()
+    connection_id = serializers.UUIDField()
+    broker = serializers.CharField()
+    symbol = serializers.CharField()
+    name = serializers.CharField()
+    product = serializers.ChoiceField(_choices(Product))
+    quantity = serializers.IntegerField(help_text="Signed: a short is negative.")
+    average_price = serializers.CharField(allow_null=True)
+    last_price = serializers.CharField(allow_null=True)
+    open_cost = serializers.CharField()
+    realised_pnl = serializers.CharField(help_text="Rupees, gross of charges.")
+    unrealised_pnl = serializers.CharField(allow_null=True)
+    pnl = serializers.CharField(allow_null=True)
+    buy_quantity = serializers.IntegerField()
+    buy_average = serializers.CharField(allow_null=True)
+    sell_quantity = serializers.IntegerField()
+    sell_average = serializers.CharField(allow_null=True)
+    value = serializers.CharField(allow_null=True)
+    simulated = serializers.BooleanField(allow_null=True)
+    quote_at = serializers.DateTimeField(allow_null=True)
+    updated_at = serializers.DateTimeField()
+    version = serializers.IntegerField()
+
+
+class PositionExitBody(serializers.Serializer):
+    quantity = serializers.IntegerField(
+        min_value=1, max_value=10_000_000, required=False, allow_null=True
+    )
+
+
+class ExitFailedOutput(serializers.Serializer):
+    position_id = serializers.UUIDField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ExitAllOutput(serializers.Serializer):
+    orders = OrderOutput(many=True)
+    failed = ExitFailedOutput(many=True)
+
+
+class HoldingOutput(serializers.Serializer):
+    id = serializers.UUIDField()
+    connection_id = serializers.UUIDField()
+    broker = serializers.CharField()
+    symbol = serializers.CharField()
+    name = serializers.CharField()
+    isin = serializers.CharField(allow_blank=True)
+    product = serializers.ChoiceField(_choices(Product))
+    quantity = serializers.IntegerField()
+    average_price = serializers.CharField(allow_null=True)
+    last_price = serializers.CharField(allow_null=True)
+    invested = serializers.CharField()
+    value = serializers.CharField(allow_null=True)
+    pnl = serializers.CharField(allow_null=True)
+    simulated = serializers.BooleanField(allow_null=True)
+
+
+class FillOutput(serializers.Serializer):
+    id = serializers.CharField()
+    order_id = serializers.UUIDField()
+    connection_id = serializers.UUIDField()
+    symbol = serializers.CharField()
+    side = serializers.ChoiceField(_choices(Side))
+    product = serializers.ChoiceField(_choices(Product))
+    quantity = serializers.IntegerField()
+    price = serializers.CharField()
+    value = serializers.CharField()
+    fill_id = serializers.CharField()
+    filled_at = serializers.DateTimeField()
+
+
+class TradeOutput(serializers.Serializer):
+    id = serializers.UUIDField()
+    origin = serializers.ChoiceField(["BROKER", "JOURNAL"])
+    stock_ticker = serializers.CharField()
+    type = serializers.ChoiceField(["eq", "mtf"])
+    side = serializers.ChoiceField(_choices(Side))
+    quantity = serializers.IntegerField()
+    closed_quantity = serializers.IntegerField()
+    buy_price = serializers.CharField(allow_null=True)
+    sell_price = serializers.CharField(allow_null=True)
+    capital_used = serializers.CharField()
+    status = serializers.ChoiceField(["open", "closed"])
+    brokerage_charge = serializers.CharField()
+    mtf_charge = serializers.CharField()
+    gross_pnl = serializers.CharField(allow_null=True)
+    net_pnl = serializers.CharField(allow_null=True)
+    order_id = serializers.CharField(allow_null=True)
+    order_executed_at = serializers.DateTimeField()
+    closed_at = serializers.DateTimeField(allow_null=True)
+
+
+class FundsOutput(serializers.Serializer):
+    available = serializers.CharField()
+    used = serializers.CharField()
+    total = serializers.CharField()
+
+
+class PnlOutput(serializers.Serializer):
+    realised_pnl = serializers.CharField()
+    unrealised_pnl = serializers.CharField()
+    pnl = serializers.CharField()
+    invested = serializers.CharField()
+    value = serializers.CharField()
+    unpriced = serializers.IntegerField()
+
+
+class ConnectionSessionOutput(serializers.Serializer):
+    state = serializers.CharField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+
+
+class PortfolioConnectionOutput(serializers.Serializer):
+    id = serializers.UUIDField()
+    broker = serializers.CharField()
+    label = serializers.CharField()
+    is_default = serializers.BooleanField()
+    session = ConnectionSessionOutput()
+    available = serializers.CharField(allow_null=True)
+
+
+class PortfolioErrorOutput(serializers.Serializer):
+    connection_id = serializers.UUIDField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class PortfolioOutput(PnlOutput):
+    funds = FundsOutput()
+    positions = PositionOutput(many=True)
+    holdings = HoldingOutput(many=True)
+    recent_orders = OrderOutput(many=True)
+    recent_trades = TradeOutput(many=True)
+    connections = PortfolioConnectionOutput(many=True)
+    errors = PortfolioErrorOutput(many=True)
+
+
+class NotificationOutput(serializers.Serializer):
+    id = serializers.UUIDField()
+    kind = serializers.CharField()
+    title = serializers.CharField()
+    body = serializers.CharField(allow_blank=True)
+    data = serializers.DictField()
+    created_at = serializers.DateTimeField()
+    read_at = serializers.DateTimeField(allow_null=True)
+
+
+class TickerOrderBody(serializers.Serializer):
+    """The order body of the source system: LIMIT if it has a price, else MARKET."""
+
+    stock_ticker = serializers.CharField(max_length=64)
+    quantity = serializers.IntegerField(min_value=1, max_value=10_000_000)
+    price = serializers.DecimalField(
+        max_digits=14, decimal_places=4, required=False, allow_null=True, min_value=0
+    )
+    order_type = serializers.CharField(max_length=16, required=False, allow_blank=True)
+
+
+class JournalTradeBody(serializers.Serializer):
+    """A trade that the user notes down. It never moves a position."""
+
+    price = serializers.DecimalField(**AMOUNT, help_text="Of this order, rupees per unit.")
+    quantity = serializers.IntegerField(min_value=1, max_value=10_000_000)
+    order_id = serializers.CharField(
+        max_length=64, required=False, allow_null=True, allow_blank=True
+    )
+    stock_ticker = serializers.CharField(max_length=64)
+    type = serializers.ChoiceField(["eq", "mtf"])
+    order_type = serializers.ChoiceField(["buy", "sell"])
+    buy_price = serializers.DecimalField(**AMOUNT)
+    brokerage_charge = serializers.DecimalField(**AMOUNT, required=False, default=0)
+    mtf_charge = serializers.DecimalField(**AMOUNT, required=False, default=0)

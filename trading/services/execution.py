@@ -1,0 +1,294 @@
+"""Sending what is owed to brokers, at most once, and recording what the answer proves.
+
+The claim is committed before the network call. A worker that dies after it leaves SENDING, which
+nobody resends: `reconciliation` settles it from what the broker's book says.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection as database
+from django.db import transaction
+from django.utils import timezone
+
+import audit.services
+from brokerages.base import BrokerAdapter
+from brokerages.errors import BrokerError, NotSent, OutcomeUnknown, RateLimited, Refused
+from brokerages.services import adapter_for
+from brokerages.types import OrderAck, OrderChange, OrderRequest, OrderType, Product, Side, Validity
+from marketdata.selectors import ref_by_id
+from trading.models import Order, OrderCommand
+from trading.order_states import CLOSED, OrderStatus, OrderTrigger
+from trading.services import notifications
+from trading.services.edits import OrderEdit, order_lock
+from trading.services.outbox import Claim, command_claim, lane_unmark, wake
+from trading.services.reports import edit_apply
+
+logger = logging.getLogger(__name__)
+
+Kind, State = OrderCommand.Kind, OrderCommand.State
+
+MAX_ATTEMPTS = 20  # of one command that provably never left us
+NO_BROKER_ID = "no_broker_order_id"  # the place is still on its way, or its outcome is unknown: keep waiting for it
+STALE_MESSAGE = "The order waited too long before it could be sent, so it was not sent. Place it again if you still want it."
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A claimed command with what is needed to send it."""
+
+    claim: Claim
+    order: Order
+    broker: str
+
+
+def lane_drain(lane: str, *, at_most: int = 500) -> int:
+    """Send what waits in ``lane``, oldest first; return how many commands were sent."""
+    lane_unmark(lane)
+    sent = 0
+    while sent < at_most:
+        if (claim := command_claim(lane=lane)) is None:
+            return sent
+        command_send(claim)
+        sent += 1
+    wake(lane)  # others have a turn before the rest
+    return sent
+
+
+def command_dispatch(command_id: int) -> bool:
+    """Send one command if it still waits. Safe to call twice: the claim lets only one call send."""
+    if (claim := command_claim(command_id=command_id)) is None:
+        return False
+    command_send(claim)
+    return True
+
+
+def command_send(claim: Claim) -> None:
+    """Send a claimed command once and record the outcome."""
+    order = Order.objects.select_related("connection").get(pk=claim.order_id)
+    owed = Owed(claim, order, order.connection.broker)
+    if claim.stale:
+        _settle_denied(owed, "stale", STALE_MESSAGE)
+        return
+    if claim.kind != Kind.PLACE and OrderStatus(order.status) in CLOSED:
+        _settle_refused(
+            owed,
+            Refused(
+                f"The order is already {order.status}.", broker=owed.broker, code="order_closed"
+            ),
+        )
+        return
+    try:
+        adapter = adapter_for(order.connection)
+    except Refused as e:
+        _settle_refused(owed, e)
+        return
+    except BrokerError as e:
+        _settle_not_sent(owed, e)
+        return
+    except Exception:
+        # nothing was sent yet, whatever went wrong
+        _settle_not_sent(
+            owed,
+            NotSent("The broker session could not be used.", broker=owed.broker, code="internal"),
+        )
+        raise
+    try:
+        ack = _send(adapter, owed)
+    except NotSent as e:
+        _settle_not_sent(owed, e)
+    except Refused as e:
+        _settle_refused(owed, e)
+    except OutcomeUnknown as e:
+        _settle_unknown(owed, e.message, e.code)
+    except Exception:
+        _settle_unknown(owed, "An internal error hid the broker's answer.", "internal")
+        raise
+    else:
+        _settle_done(owed, ack)
+
+
+def _send(adapter: BrokerAdapter, owed: Owed) -> OrderAck | None:
+    order, claim = owed.order, owed.claim
+    if claim.kind == Kind.PLACE:
+        return adapter.place_order(stored_request(order))
+    if not order.broker_order_id:
+        raise NotSent(
+            "The broker's order id is not known yet.", broker=owed.broker, code=NO_BROKER_ID
+        )
+    if claim.kind == Kind.CANCEL:
+        return adapter.cancel_order(order.broker_order_id)
+    return adapter.modify_order(order.broker_order_id, stored_change(claim.terms or {}))
+
+
+def stored_request(order: Order) -> OrderRequest:
+    """Return the broker request of a stored order: strings become the closed vocabulary again."""
+    return OrderRequest(
+        client_order_id=order.tag,
+        instrument=ref_by_id(order.instrument_id),
+        side=Side(order.side),
+        quantity=order.quantity,
+        order_type=OrderType(order.order_type),
+        product=Product(order.product),
+        validity=Validity(order.validity),
+        price=order.price,
+        trigger_price=order.trigger_price,
+        disclosed_quantity=order.disclosed_quantity,
+    )
+
+
+def stored_change(terms: dict[str, Any]) -> OrderChange:
+    """Return the new terms of a MODIFY command from its JSON."""
+    return OrderChange(
+        quantity=terms["quantity"],
+        order_type=OrderType(terms["order_type"]),
+        validity=Validity(terms["validity"]),
+        price=Decimal(terms["price"]) if terms["price"] is not None else None,
+        trigger_price=Decimal(terms["trigger_price"])
+        if terms["trigger_price"] is not None
+        else None,
+        disclosed_quantity=terms["disclosed_quantity"],
+    )
+
+
+def _settle_done(owed: Owed, ack: OrderAck | None) -> None:
+    with transaction.atomic():
+        if not _command_settle(owed.claim, State.DONE):
+            return
+        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        order, learnt = edit.order, False
+        if ack is not None and ack.broker_order_id and not order.broker_order_id:
+            order.broker_order_id, learnt = ack.broker_order_id, True
+        if owed.claim.kind == Kind.PLACE and (ack is None or ack.report is None):
+            edit.trigger(OrderTrigger.ACCEPT, "ACCEPTED")
+        if owed.claim.kind == Kind.MODIFY and owed.claim.terms is not None:
+            _take_modified(edit, owed.claim.terms)
+        edit_apply(edit, ack.report if ack else None, ack.fills if ack else (), settles=learnt)
+
+
+def _take_modified(edit: OrderEdit, terms: dict[str, Any]) -> None:
+    order, change = edit.order, stored_change(terms)
+    order.quantity, order.price, order.trigger_price = (
+        change.quantity,
+        change.price,
+        change.trigger_price,
+    )
+    order.order_type, order.validity = change.order_type.value, change.validity.value
+    order.disclosed_quantity = change.disclosed_quantity
+    edit.note("MODIFIED", data=terms)
+    if order.filled_quantity >= order.quantity:
+        edit.trigger(OrderTrigger.FILL_ALL, "FILLED_BY_MODIFY")
+
+
+def _settle_refused(owed: Owed, error: Refused) -> None:
+    with transaction.atomic():
+        if not _command_settle(owed.claim, State.DONE, error):
+            return
+        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        code = error.code or type(error).__name__
+        if owed.claim.kind == Kind.PLACE:
+            edit.trigger(OrderTrigger.REJECT, "REJECTED", message=error.message, code=code)
+            _audit(edit, "order.rejected", error.message)
+            notifications.order_notify(edit, "order_rejected", error.message)
+        elif owed.claim.kind == Kind.CANCEL:
+            edit.trigger(
+                OrderTrigger.CANCEL_REFUSED, "CANCEL_REFUSED", message=error.message, code=code
+            )
+        else:
+            edit.note("MODIFY_REFUSED", message=error.message)
+        edit.save()
+
+
+def _settle_not_sent(owed: Owed, error: BrokerError) -> None:
+    """Put the command back: it provably never left us. It is tried again until it is stale."""
+    if (
+        owed.claim.attempts >= MAX_ATTEMPTS
+        and owed.claim.kind != Kind.PLACE
+        and error.code != NO_BROKER_ID
+    ):
+        _settle_refused(owed, Refused(error.message, broker=owed.broker, code="not_sent"))
+        return
+    wait = error.retry_after if isinstance(error, RateLimited) else 0.5
+    with transaction.atomic():
+        returned = OrderCommand.objects.filter(pk=owed.claim.id, state=State.SENDING).update(
+            state=State.WAITING,
+            sends=0,
+            not_before=timezone.now() + timedelta(seconds=wait),
+            error_code=error.code[:64],
+            error_message=error.message,
+        )
+        if not returned or owed.claim.kind != Kind.PLACE:
+            return
+        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        if edit.trigger(OrderTrigger.NOT_SENT, "NOT_SENT", message=error.message, code=error.code):
+            edit.save()
+
+
+def _settle_unknown(owed: Owed, message: str, code: str) -> None:
+    with transaction.atomic():
+        if not _command_settle(owed.claim, State.UNKNOWN, code=code, message=message):
+            return
+        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        edit.note("OUTCOME_UNKNOWN", message=message, data={"command": owed.claim.kind})
+        _audit(edit, "order.outcome_unknown", message)
+        if owed.claim.kind == Kind.PLACE:
+            notifications.order_notify(
+                edit,
+                "order_unknown",
+                "The broker did not answer clearly. The order is looked up; it is not sent again.",
+            )
+        edit.save()
+
+
+def _settle_denied(owed: Owed, code: str, message: str) -> None:
+    """End a PLACE that was claimed but will not be sent."""
+    with transaction.atomic():
+        settled = OrderCommand.objects.filter(pk=owed.claim.id, state=State.SENDING).update(
+            state=State.DROPPED,
+            sends=0,
+            settled_at=timezone.now(),
+            error_code=code,
+            error_message=message,
+        )
+        if not settled:
+            return
+        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        edit.order.status = OrderStatus.PENDING  # the claim moved it; nothing was sent
+        edit.trigger(OrderTrigger.DENY, "DENIED", message=message, code=code)
+        _audit(edit, "order.denied", message)
+        notifications.order_notify(edit, "order_denied", message)
+        edit.save()
+
+
+_SETTLE = """
+UPDATE trading_ordercommand SET state = %s, settled_at = %s, error_code = %s, error_message = %s
+WHERE id = %s AND state IN ('SENDING', 'UNKNOWN')
+"""
+
+
+def _command_settle(
+    claim: Claim, state: str, error: BrokerError | None = None, *, code: str = "", message: str = ""
+) -> bool:
+    """Settle our own claim; False if reconciliation was faster, which then holds."""
+    if error is not None:
+        code, message = error.code or type(error).__name__, error.message
+    settled_at = timezone.now() if state == State.DONE else None
+    with database.cursor() as cursor:
+        cursor.execute(_SETTLE, [state, settled_at, code[:64], message, claim.id])
+        return bool(cursor.rowcount)
+
+
+def _audit(edit: OrderEdit, action: str, message: str) -> None:
+    order = edit.order
+    audit.services.record(
+        action,
+        object_type="order",
+        object_id=order.pk,
+        user_id=order.user_id,
+        changes={"status": order.status, "message": message},
+    )

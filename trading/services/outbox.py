@@ -1,0 +1,155 @@
+"""Requests owed to brokers: enqueue, wake a worker, claim. The only module that wakes workers.
+
+Waking is a hint and the row is the truth: a lost wake-up costs one sweep. Wake-ups of one lane are
+coalesced: the first order of a burst sends a message, the rest find its mark and rely on the drain
+that it starts, which removes the mark before it reads. So an order committed after the read always
+finds no mark and sends a message of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from django.db import connection, transaction
+from kombu.exceptions import OperationalError
+
+from trading.models import Order, OrderCommand
+
+logger = logging.getLogger(__name__)
+
+MARK_SECONDS = 1
+QUIET_SECONDS = (
+    1.0  # how long no wake-up is tried after Redis failed, so that its absence never slows an order
+)
+
+_local = threading.local()
+_quiet_until = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A command that this worker alone may send."""
+
+    id: int
+    order_id: UUID
+    kind: str
+    terms: dict[str, Any] | None
+    attempts: int
+    created_at: datetime
+    stale: bool  # a PLACE that waited longer than it may
+
+
+def command_enqueue(
+    order: Order, kind: str, *, lane: str, terms: dict[str, Any] | None = None
+) -> OrderCommand:
+    """Owe the broker a request. Call inside the transaction that changes the order; wakes a worker
+    on commit.
+    """
+    command = OrderCommand.objects.create(order=order, kind=kind, lane=lane, terms=terms)
+    transaction.on_commit(lambda: wake(lane))
+    return command
+
+
+def wake(lane: str) -> None:
+    """Tell a worker that ``lane`` has something to send. Never raises, never waits long."""
+    global _quiet_until
+    if time.monotonic() < _quiet_until or not settings.WAKE_WORKERS:
+        return
+    try:
+        if _client().set(_mark(lane), b"1", nx=True, ex=MARK_SECONDS):
+            _send(lane)
+    except (redis.RedisError, OperationalError, OSError) as e:
+        _quiet_until = time.monotonic() + QUIET_SECONDS
+        logger.warning("no wake-up for lane %s, the sweeper will find it: %s", lane, e)
+
+
+def lane_unmark(lane: str) -> None:
+    """Remove the mark of ``lane``: call before reading what waits."""
+    try:
+        _client().delete(_mark(lane))
+    except (redis.RedisError, OSError):
+        return  # the mark expires by itself
+
+
+def lanes_waiting(*, older_than_seconds: float) -> list[str]:
+    """Return lanes with commands that are due and that nobody took for a while."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT lane FROM trading_ordercommand WHERE state = 'WAITING' AND not_before <= now()"
+            " AND created_at < now() - make_interval(secs => %s)",
+            [older_than_seconds],
+        )
+        return [lane for (lane,) in cursor.fetchall()]
+
+
+_CLAIM = """
+WITH next AS (
+    SELECT id FROM trading_ordercommand
+    WHERE {where} AND state = 'WAITING' AND not_before <= now()
+    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED LIMIT 1
+), claimed AS (
+    UPDATE trading_ordercommand c
+    SET state = 'SENDING', sends = c.sends + 1, attempts = c.attempts + 1, claimed_at = clock_timestamp()
+    FROM next WHERE c.id = next.id
+    RETURNING c.id, c.order_id, c.kind, c.terms, c.attempts, c.created_at
+), submitted AS (
+    UPDATE trading_order o SET status = 'SUBMITTED', version = o.version + 1, updated_at = clock_timestamp()
+    FROM claimed WHERE o.id = claimed.order_id AND claimed.kind = 'PLACE' AND o.status = 'PENDING'
+)
+SELECT id, order_id, kind, terms::text, attempts, created_at,
+       kind = 'PLACE' AND created_at < now() - make_interval(secs => %s) FROM claimed
+"""
+
+
+def command_claim(*, lane: str | None = None, command_id: int | None = None) -> Claim | None:
+    """Take the next due command of ``lane`` (or one command), or None. One statement, committed at
+    once.
+
+    The claim is committed before anything is sent: whoever dies after it leaves SENDING, which
+    nobody resends.
+    """
+    if connection.in_atomic_block and not connection.atomic_blocks[-1]._from_testcase:
+        raise RuntimeError(
+            "a claim has to be committed before the send; call it outside a transaction"
+        )
+    where, value = ("lane = %s", lane) if command_id is None else ("id = %s", command_id)
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM.format(where=where), [value, settings.STALE_COMMAND_SECONDS])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    command_pk, order_id, kind, terms, attempts, created_at, stale = row
+    return Claim(command_pk, order_id, kind, _decode(terms), attempts, created_at, stale)
+
+
+def _decode(terms: str | None) -> dict[str, Any] | None:
+    return None if terms is None else json.loads(terms)
+
+
+def _mark(lane: str) -> str:
+    return f"sauda:lane:{lane}"
+
+
+def _client() -> redis.Redis:
+    client: redis.Redis | None = getattr(_local, "client", None)
+    if client is None:
+        client = redis.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=0.2, socket_connect_timeout=0.2
+        )
+        _local.client = client
+    return client
+
+
+def _send(lane: str) -> None:
+    from trading import tasks  # the one way up: an id and nothing else
+
+    tasks.dispatch_lane.apply_async(args=[lane], retry=False)

@@ -1,0 +1,117 @@
+"""What the user has, over all connections: our own positions and P&L beside the brokers' funds."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from brokerages.errors import BrokerError
+from brokerages.selectors import connection_list
+from brokerages.services import adapter_for
+from brokerages.types import ZERO, Funds
+from marketdata.quotes import quote_latest
+from trading import selectors
+from trading.outputs import rupees
+from trading.risk import OrderTerms
+from trading.services.orders import order_denial, order_request
+
+logger = logging.getLogger(__name__)
+
+
+def portfolio_overview(*, user_id: UUID) -> dict[str, Any]:
+    """Return funds, positions, holdings, P&L, the latest orders and trades, and each connection's
+    state.
+
+    Funds come from the brokers; a broker that does not answer leaves its part out and is named in
+    ``errors``.
+    """
+    connections, errors, available, used = [], [], ZERO, ZERO
+    for connection in connection_list(user_id=user_id):
+        funds = None
+        try:
+            funds = adapter_for(connection).fetch_funds()
+        except BrokerError as e:
+            errors.append({"connection_id": connection.id, "code": e.code, "message": e.message})
+        else:
+            available += funds.available
+            used += funds.used
+        connections.append(_connection_output(connection, funds))
+    orders, _ = selectors.order_list(user_id=user_id, limit=10)
+    trades, _ = selectors.trade_list(user_id=user_id, limit=10)
+    return {
+        "funds": {
+            "available": rupees(available),
+            "used": rupees(used),
+            "total": rupees(available + used),
+        },
+        **selectors.pnl_summary(user_id=user_id),
+        "positions": selectors.position_list(user_id=user_id),
+        "holdings": selectors.holding_list(user_id=user_id),
+        "recent_orders": orders,
+        "recent_trades": trades,
+        "connections": connections,
+        "errors": errors,
+    }
+
+
+def _connection_output(connection: Any, funds: Funds | None) -> dict[str, Any]:
+    session = connection.session
+    return {
+        "id": connection.id,
+        "broker": connection.broker,
+        "label": connection.label,
+        "is_default": connection.is_default,
+        "session": {
+            "state": session.state if session else "NONE",
+            "expires_at": session.expires_at if session else None,
+        },
+        "available": rupees(funds.available) if funds else None,
+    }
+
+
+def order_preview(*, user_id: UUID, connection: Any, terms: OrderTerms) -> dict[str, Any]:
+    """Return what an order would cost and why it would be denied, placing nothing.
+
+    The estimate is the limit price, else the best price of the other side; margin and funds come
+    from the broker and are null where it does not say.
+    """
+    ref = terms.instrument
+    quote = quote_latest(ref)
+    levels = () if quote is None else (quote.asks if terms.side == "BUY" else quote.bids)
+    price = terms.price or (levels[0].price if levels else quote.last_price if quote else None)
+    denial = order_denial(connection, terms, now=timezone.now())
+    margin = available = None
+    try:
+        adapter = adapter_for(connection.id)
+        available = adapter.fetch_funds().available
+        if denial is None:
+            margin = adapter.estimate_margin([order_request(terms, tag="")]).required
+    except BrokerError as e:
+        logger.info("no margin estimate from %s: %s", connection.broker, e)
+    reason = (
+        None
+        if denial is None
+        else {"code": denial.code, "message": denial.message, "detail": denial.detail}
+    )
+    if reason is None and margin is not None and available is not None and margin > available:
+        reason = {
+            "code": "insufficient_funds",
+            "message": f"This needs ₹{rupees(margin)}; ₹{rupees(available)} is available.",
+            "detail": {},
+        }
+    return {
+        "symbol": ref.key,
+        "side": terms.side.value,
+        "quantity": terms.quantity,
+        "order_type": terms.order_type.value,
+        "product": terms.product.value,
+        "estimated_price": rupees(price),
+        "estimated_value": rupees(price * terms.quantity) if price is not None else None,
+        "margin_required": rupees(margin),
+        "available_funds": rupees(available),
+        "simulated": quote.simulated if quote else None,
+        "denied": reason,
+    }

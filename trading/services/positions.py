@@ -1,0 +1,136 @@
+"""Positions and round trips follow fills; nothing else moves them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import connection as database
+
+from audit.ids import uuid7
+from brokerages.types import FillReport, Product, Side
+from marketdata.quotes import quote_latest
+from marketdata.selectors import ref_by_id
+from trading.models import Order
+from trading.outputs import position_output
+from trading.pnl import FillEffect, OpenQuantity, apply_fill
+
+_LOCK = """
+INSERT INTO trading_position (
+    id, user_id, connection_id, instrument_id, product, quantity, open_cost, realised_pnl, buy_quantity, buy_value,
+    sell_quantity, sell_value, last_fill_at, created_at, version
+) VALUES (%s, %s, %s, %s, %s, 0, 0, 0, 0, 0, 0, 0, %s, now(), 0)
+ON CONFLICT (connection_id, instrument_id, product) DO UPDATE SET version = trading_position.version + 1
+RETURNING id, quantity, open_cost, realised_pnl, buy_quantity, buy_value, sell_quantity, sell_value, last_fill_at, version
+"""
+
+_SAVE = """
+UPDATE trading_position SET quantity = %s, open_cost = %s, realised_pnl = %s, buy_quantity = %s, buy_value = %s,
+    sell_quantity = %s, sell_value = %s, last_fill_at = %s
+WHERE id = %s
+"""
+
+_CLOSE_PART = """
+UPDATE trading_trade SET exit_quantity = exit_quantity + %s, exit_value = exit_value + %s,
+    status = CASE WHEN exit_quantity + %s = entry_quantity THEN 'closed' ELSE 'open' END,
+    closed_at = CASE WHEN exit_quantity + %s = entry_quantity THEN %s::timestamptz END
+WHERE position_id = %s AND status = 'open'
+"""
+
+_OPEN_MORE = """
+INSERT INTO trading_trade (
+    id, user_id, origin, status, type, stock_ticker, position_id, order_ref, side, entry_quantity, entry_value,
+    exit_quantity, exit_value, brokerage_charge, mtf_charge, opened_at
+) VALUES (%s, %s, 'BROKER', 'open', %s, %s, %s, %s, %s, %s, %s, 0, 0, 0, 0, %s)
+ON CONFLICT (position_id) WHERE status = 'open' DO UPDATE
+SET entry_quantity = trading_trade.entry_quantity + EXCLUDED.entry_quantity,
+    entry_value = trading_trade.entry_value + EXCLUDED.entry_value
+"""
+
+
+@dataclass(slots=True)
+class LockedPosition:
+    """A position held by this transaction while fills are applied to it."""
+
+    id: UUID
+    quantity: int
+    open_cost: Decimal
+    realised_pnl: Decimal
+    buy_quantity: int
+    buy_value: Decimal
+    sell_quantity: int
+    sell_value: Decimal
+    last_fill_at: datetime
+    version: int
+
+
+def position_lock(order: Order, *, at: datetime) -> LockedPosition:
+    """Return the position that the order's fills belong to, made if need be, locked for this
+    transaction.
+    """
+    with database.cursor() as cursor:
+        cursor.execute(
+            _LOCK,
+            [uuid7(), order.user_id, order.connection_id, order.instrument_id, order.product, at],
+        )
+        return LockedPosition(*cursor.fetchone())
+
+
+def position_apply(position: LockedPosition, order: Order, fill: FillReport) -> FillEffect:
+    """Move the position and its round trip by one fill that was counted for the first time."""
+    side, value = fill.side, fill.quantity * fill.price
+    effect = apply_fill(
+        OpenQuantity(position.quantity, position.open_cost), side, fill.quantity, fill.price
+    )
+    position.quantity, position.open_cost = effect.after.quantity, effect.after.cost
+    position.realised_pnl += effect.realised
+    position.last_fill_at = max(position.last_fill_at, fill.filled_at)
+    if side is Side.BUY:
+        position.buy_quantity += fill.quantity
+        position.buy_value += value
+    else:
+        position.sell_quantity += fill.quantity
+        position.sell_value += value
+    with database.cursor() as cursor:
+        if closed := effect.closed_quantity:
+            cursor.execute(
+                _CLOSE_PART,
+                [closed, closed * fill.price, closed, closed, fill.filled_at, position.id],
+            )
+        if opened := effect.opened_quantity:
+            kind = "mtf" if order.product == Product.MTF else "eq"
+            ticker = ref_by_id(order.instrument_id).symbol
+            cursor.execute(
+                _OPEN_MORE,
+                [
+                    uuid7(), order.user_id, kind, ticker, position.id, str(order.pk), side.value, opened,
+                    opened * fill.price, fill.filled_at,
+                ],
+            )  # fmt: skip
+    return effect
+
+
+def position_save(position: LockedPosition) -> None:
+    with database.cursor() as cursor:
+        cursor.execute(
+            _SAVE,
+            [
+                position.quantity, position.open_cost, position.realised_pnl, position.buy_quantity, position.buy_value,
+                position.sell_quantity, position.sell_value, position.last_fill_at, position.id,
+            ],
+        )  # fmt: skip
+
+
+def position_shape(position: LockedPosition, order: Order, broker: str) -> dict[str, Any]:
+    """Return the outside shape of a locked position, priced at the latest quote."""
+    row = {name: getattr(position, name) for name in LockedPosition.__slots__}
+    row |= {
+        "connection_id": order.connection_id,
+        "connection__broker": broker,
+        "instrument_id": order.instrument_id,
+        "product": order.product,
+    }
+    return position_output(row, quote_latest(ref_by_id(order.instrument_id)))

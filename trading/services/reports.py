@@ -1,0 +1,280 @@
+"""Everything a broker says comes in here, whatever road it took: `report_apply` and `fill_apply`.
+
+Both are safe to repeat and safe in any order. Fills are the truth; a status word never moves a
+quantity. Within one call what opens an order is applied first, then fills, then what ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db import connection as database
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+import audit.services
+from brokerages.types import FillReport, OrderReport, ReportedStatus
+from marketdata.selectors import ref_by_id
+from trading.models import Fill, Order
+from trading.order_states import REPORTED, REVIVED, OrderStatus, OrderTrigger
+from trading.services import notifications
+from trading.services.edits import OrderEdit, order_lock
+from trading.services.positions import position_apply, position_lock, position_save, position_shape
+
+logger = logging.getLogger(__name__)
+
+IST = ZoneInfo("Asia/Kolkata")
+
+_OPENING = frozenset({OrderTrigger.ACCEPT, OrderTrigger.AWAIT_TRIGGER})
+
+_KINDS = {
+    OrderTrigger.ACCEPT: "ACCEPTED",
+    OrderTrigger.AWAIT_TRIGGER: "TRIGGER_PENDING",
+    OrderTrigger.CANCEL: "CANCELLED",
+    OrderTrigger.REJECT: "REJECTED",
+    OrderTrigger.EXPIRE: "EXPIRED",
+}
+
+
+def report_apply(
+    *, connection_id: UUID, broker: str, report: OrderReport, fills: Sequence[FillReport] = ()
+) -> Order | None:
+    """Bring our order to what its broker says, with the fills it names; return it, or None if we do
+    not know it.
+    """
+    with transaction.atomic():
+        order_id = _find(connection_id, report.broker_order_id, report.client_order_id)
+        if order_id is None:
+            logger.warning(
+                "a report of an order that we do not know: %s %s", broker, report.broker_order_id
+            )
+            return None
+        edit = OrderEdit(order_lock(order_id), broker=broker)
+        edit_apply(edit, report, fills)
+    return edit.order
+
+
+def fill_apply(*, connection_id: UUID, broker: str, fill: FillReport) -> Order | None:
+    """Count one fill once; return its order, or None if we do not know it."""
+    with transaction.atomic():
+        order_id = _find(connection_id, fill.broker_order_id, fill.client_order_id)
+        if order_id is None:
+            logger.warning(
+                "a fill of an order that we do not know: %s %s", broker, fill.broker_order_id
+            )
+            return None
+        edit = OrderEdit(order_lock(order_id), broker=broker)
+        edit_apply(edit, None, [fill])
+    return edit.order
+
+
+def edit_apply(
+    edit: OrderEdit,
+    report: OrderReport | None,
+    fills: Sequence[FillReport],
+    *,
+    settles: bool = False,
+) -> None:
+    """Apply a report and fills to a locked order and save it if anything changed (or ``settles``
+    says it did).
+    """
+    order = edit.order
+    learnt = settles
+    trigger = REPORTED[report.status] if report else None
+    if report is not None:
+        learnt |= _take_ids(order, report)
+        learnt |= _take_terms(edit, report)
+    if report is not None and trigger in _OPENING:
+        _open(edit, trigger, report)
+    extra = _count(edit, fills)
+    if report is not None and trigger is not None and trigger not in _OPENING:
+        _end(edit, trigger, report)
+    if edit.events or learnt:
+        edit.save(extra)
+
+
+def _open(edit: OrderEdit, trigger: OrderTrigger, report: OrderReport) -> None:
+    was = edit.order.status
+    if (
+        trigger is OrderTrigger.ACCEPT
+        and was == OrderStatus.TRIGGER_PENDING
+        and report.status != ReportedStatus.RECEIVED
+    ):
+        edit.trigger(trigger, "TRIGGERED", message="The trigger price was reached.")
+    elif trigger is OrderTrigger.AWAIT_TRIGGER and edit.order.filled_quantity:
+        return  # an older report: it has filled since
+    else:
+        edit.trigger(trigger, _KINDS[trigger], message=report.message)
+
+
+def _end(edit: OrderEdit, trigger: OrderTrigger, report: OrderReport) -> None:
+    order = edit.order
+    if not edit.trigger(
+        trigger, _KINDS[trigger], message=report.message, code="broker" if report.message else ""
+    ):
+        return
+    audit.services.record(
+        f"order.{_KINDS[trigger].lower()}",
+        object_type="order",
+        object_id=order.pk,
+        user_id=order.user_id,
+        changes={
+            "status": order.status,
+            "message": report.message,
+            "filled_quantity": order.filled_quantity,
+        },
+    )
+    if trigger is OrderTrigger.REJECT:
+        notifications.order_notify(edit, "order_rejected", report.message)
+
+
+def _take_ids(order: Order, report: OrderReport) -> bool:
+    learnt = False
+    for name, value in (
+        ("broker_order_id", report.broker_order_id),
+        ("exchange_order_id", report.exchange_order_id),
+    ):
+        if value and getattr(order, name) != value:
+            setattr(order, name, value)
+            learnt = True
+    return learnt
+
+
+def _take_terms(edit: OrderEdit, report: OrderReport) -> bool:
+    """Take the terms that the broker states for a resting order: a modify of ours or one made
+    elsewhere.
+    """
+    order, changed = edit.order, {}
+    for name, value in (
+        ("quantity", report.quantity),
+        ("price", report.price),
+        ("trigger_price", report.trigger_price),
+    ):
+        if value is not None and getattr(order, name) is not None and getattr(order, name) != value:
+            changed[name] = [str(getattr(order, name)), str(value)]
+            setattr(order, name, value)
+    if changed:
+        edit.note("MODIFIED", data=changed)
+    return bool(changed)
+
+
+_COUNT = """
+INSERT INTO trading_fill (
+    order_id, user_id, connection_id, instrument_id, exchange, trade_date, fill_id, side, product, quantity, price,
+    filled_at, received_at
+) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())
+ON CONFLICT (connection_id, exchange, trade_date, fill_id, side) DO NOTHING RETURNING id
+"""
+
+
+def _count(edit: OrderEdit, fills: Sequence[FillReport]) -> list[tuple[str, dict[str, Any]]]:
+    """Count each fill that was not counted before; return the position's push."""
+    order = edit.order
+    position = None
+    for fill in fills:
+        if not _insert(edit, fill):
+            continue
+        if position is None:
+            position = position_lock(order, at=fill.filled_at)
+        position_apply(position, order, fill)
+        _fill_order(edit, fill)
+    if position is None:
+        return []
+    position_save(position)
+    extra = [("positions", {"position": position_shape(position, order, edit.broker)})]
+    if order.status == OrderStatus.FILLED:
+        notifications.order_filled(edit)
+    return extra
+
+
+def _insert(edit: OrderEdit, fill: FillReport) -> bool:
+    order = edit.order
+    trade_date = fill.filled_at.astimezone(IST).date()
+    if fill.side != order.side:
+        edit.note(
+            "FILL_CONFLICT",
+            message="The broker reports a fill of the other side; not counted.",
+            data={"fill_id": fill.fill_id},
+        )
+        return False
+    with database.cursor() as cursor:
+        cursor.execute(
+            _COUNT,
+            [
+                order.pk, order.user_id, order.connection_id, order.instrument_id, fill.exchange.value, trade_date,
+                fill.fill_id, fill.side.value, order.product, fill.quantity, fill.price, fill.filled_at,
+            ],
+        )  # fmt: skip
+        if cursor.fetchone():
+            return True
+    known = Fill.objects.get(
+        connection_id=order.connection_id,
+        exchange=fill.exchange,
+        trade_date=trade_date,
+        fill_id=fill.fill_id,
+        side=fill.side,
+    )
+    if (known.order_id, known.quantity, known.price) != (order.pk, fill.quantity, fill.price):
+        # the first is kept: whichever is wrong, a person has to look at it
+        edit.note(
+            "FILL_CONFLICT",
+            message="The broker reports a known fill with other numbers; the first is kept.",
+            data={"fill_id": fill.fill_id, "quantity": fill.quantity, "price": str(fill.price)},
+        )
+    return False
+
+
+def _fill_order(edit: OrderEdit, fill: FillReport) -> None:
+    order = edit.order
+    revived = OrderStatus(order.status) in REVIVED
+    order.filled_quantity += fill.quantity
+    order.fill_value += fill.quantity * fill.price
+    done = order.filled_quantity >= order.quantity
+    data = {"fill_id": fill.fill_id, "quantity": fill.quantity, "price": str(fill.price)}
+    trigger = OrderTrigger.FILL_ALL if done else OrderTrigger.FILL_PART
+    if not edit.trigger(trigger, "FILL", data=data):
+        edit.note("FILL", data=data)
+    if order.filled_quantity > order.quantity:
+        edit.note("OVERFILL", data={"excess": order.filled_quantity - order.quantity})
+        notifications.order_notify(
+            edit, "overfill", f"Filled {order.filled_quantity} of {order.quantity}."
+        )
+    if revived:
+        notifications.order_notify(
+            edit, "order_revived", "A fill arrived for an order that was believed not to exist."
+        )
+    audit.services.record(
+        "order.filled",
+        object_type="order",
+        object_id=order.pk,
+        user_id=order.user_id,
+        changes=data
+        | {
+            "symbol": ref_by_id(order.instrument_id).key,
+            "side": order.side,
+            "filled": order.filled_quantity,
+        },
+    )
+
+
+def _find(connection_id: UUID, broker_order_id: str, tag: str) -> UUID | None:
+    """Return our order by the broker's id or by our tag; the tag finds it also before the ack was
+    recorded.
+    """
+    names = Q()
+    if broker_order_id:
+        names |= Q(broker_order_id=broker_order_id)
+    if tag:
+        names |= Q(tag=tag)
+    if not names:
+        return None
+    return (
+        Order.objects.filter(names, connection_id=connection_id)
+        .values_list("pk", flat=True)
+        .first()
+    )

@@ -1,0 +1,41 @@
+"""Ways in for workers: ids only, one service each. Waking is a hint; the rows are the truth."""
+
+from celery import shared_task
+
+from trading.services import execution, reconciliation
+
+
+@shared_task(name="trading.dispatch_lane")
+def dispatch_lane(lane: str) -> None:
+    """Send what waits in a lane. Safe to run twice: each command is claimed by one run."""
+    execution.lane_drain(lane)
+
+
+@shared_task(name="trading.sweep_commands")
+def sweep_commands() -> None:
+    """Wake workers for commands whose wake-up was lost."""
+    reconciliation.commands_sweep()
+
+
+@shared_task(name="trading.deny_stale_commands")
+def deny_stale_commands() -> None:
+    """End orders that waited too long to be sent."""
+    reconciliation.stale_commands_deny()
+
+
+@shared_task(name="trading.match_paper")
+def match_paper() -> None:
+    """Move the paper market on and apply what came of it."""
+    reconciliation.venues_advance()
+
+
+@shared_task(name="trading.reconcile_commands")
+def reconcile_commands() -> None:
+    """Settle commands whose outcome is not known."""
+    reconciliation.commands_reconcile()
+
+
+@shared_task(name="trading.reconcile_connections")
+def reconcile_connections() -> None:
+    """Compare live orders with the brokers' books."""
+    reconciliation.connections_reconcile()
