@@ -1,18 +1,19 @@
 """Errors become HTTP in one place, in one shape: ``{"error": {"code", "message", "detail"}}``."""
 
-import logging
+import contextlib
 from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template import TemplateDoesNotExist
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from config.information import wants_page
 from config.renderers import encode
-
-logger = logging.getLogger(__name__)
 
 
 def body(code: str, message: str, detail: Any = None) -> dict[str, Any]:
@@ -56,36 +57,36 @@ def _fields(detail: Any) -> dict[str, Any]:
     return detail if isinstance(detail, dict) else {"non_field_errors": detail}
 
 
-def answer(status: HTTPStatus, code: str, message: str) -> HttpResponse:
-    """Return an error in the API's shape from a place that DRF does not reach."""
+def answer(request: HttpRequest, status: HTTPStatus, code: str, message: str) -> HttpResponse:
+    """Answer from a place that DRF does not reach: ``<status>.html`` for a browser, else our JSON."""
+    if wants_page(request):
+        with contextlib.suppress(TemplateDoesNotExist):
+            return render(request, f"{int(status)}.html", {"message": message}, status=status)
     return HttpResponse(encode(body(code, message)), status=status, content_type="application/json")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
-        return answer(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", "The request body is too large."
-        )
-    return answer(HTTPStatus.BAD_REQUEST, "bad_request", "The request is malformed.")
+        too_large = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return answer(request, too_large, "body_too_large", "The request body is too large.")
+    return answer(request, HTTPStatus.BAD_REQUEST, "bad_request", "The request is malformed.")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return answer(HTTPStatus.FORBIDDEN, "permission_denied", "You are not allowed to do this.")
+    message = "You are not allowed to do this."
+    return answer(request, HTTPStatus.FORBIDDEN, "permission_denied", message)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return answer(HTTPStatus.NOT_FOUND, "not_found", "Nothing is found at this address.")
+    message = "Nothing is found at this address."
+    return answer(request, HTTPStatus.NOT_FOUND, "not_found", message)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return answer(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", "Something went wrong on our side."
-    )
+    message = "Something went wrong on our side."
+    return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", message)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return answer(
-        HTTPStatus.FORBIDDEN,
-        "csrf_failed",
-        "The form was too old or came from elsewhere. Load the page again.",
-    )
+    message = "The form was too old or came from elsewhere. Load the page again."
+    return answer(request, HTTPStatus.FORBIDDEN, "csrf_failed", message)

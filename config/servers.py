@@ -254,7 +254,7 @@ class Postgres:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         _give_away(draft)
-        command = [
+        command: list[str | Path] = [
             self.programs / "initdb",
             "-D",
             draft,
