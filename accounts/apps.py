@@ -5,3 +5,7 @@ class AccountsConfig(AppConfig):
     name = "accounts"
     label = "accounts"
     default_auto_field = "django.db.models.BigAutoField"
+    verbose_name = "Accounts"
+
+    def ready(self) -> None:
+        from accounts import signals  # noqa: F401  # connects its receivers

@@ -5,3 +5,4 @@ class AuditConfig(AppConfig):
     name = "audit"
     label = "audit"
     default_auto_field = "django.db.models.BigAutoField"
+    verbose_name = "Audit"

@@ -1,0 +1,53 @@
+"""How often what may be tried. A deployment overrides single limits in ``ACCOUNTS_THROTTLES``.
+
+``ACCOUNTS_THROTTLES = {"signup_ip": (1000, 60), "signin_ip": None}``: (count, seconds), None for no limit.
+Limits are exact over any span of that length, not per calendar hour.
+"""
+
+from dataclasses import dataclass
+
+from django.conf import settings
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most ``count`` times in any ``seconds``."""
+
+    count: int
+    seconds: int
+
+
+DEFAULTS: dict[str, Limit | None] = {
+    # Every request to a path without a login, by address; counted in Redis, none while Redis is away.
+    "auth_ip": Limit(300, 60),
+    # The rest is counted in PostgreSQL.
+    "signup_ip": Limit(20, 3600),
+    "signin_ip": Limit(100, 300),
+    "refresh_ip": Limit(600, 60),
+    "code_request_ip": Limit(20, 3600),
+    "code_request_account": Limit(5, 3600),
+    "code_resend_account": Limit(1, 30),
+    "code_verify_ip": Limit(100, 300),
+    "code_verify_account": Limit(30, 24 * 3600),  # a guess succeeds with 3 in 100,000 a day at most
+}
+
+CODE_ATTEMPTS = 5  # tries of one mailed code
+# How long a mailed code is good, and the link beside it where there is one.
+CODE_SECONDS = {"LOGIN": 300, "VERIFY_EMAIL": 600, "RESET_PASSWORD": 600}
+LINK_SECONDS = {"VERIFY_EMAIL": 24 * 3600, "RESET_PASSWORD": 1800}
+
+# After this many wrong passwords in a row each further try has to wait: 1 s, doubled up to 15 minutes.
+# Never for good: anyone who knows an address can fail on purpose, and a mailed code still lets its owner in.
+FREE_FAILURES = 5
+FIRST_WAIT_SECONDS = 1
+LONGEST_WAIT_SECONDS = 15 * 60
+FAILURES_FORGOTTEN_SECONDS = 24 * 3600
+
+
+def limit(name: str) -> Limit | None:
+    """Return the limit of this name, or None if it is switched off."""
+    overrides = getattr(settings, "ACCOUNTS_THROTTLES", {})
+    if name not in overrides:
+        return DEFAULTS[name]
+    given = overrides[name]
+    return None if given is None else Limit(*given)

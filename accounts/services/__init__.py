@@ -1,0 +1,1 @@
+"""Everything that changes accounts. Each subject has a module; callers import from those."""
