@@ -190,7 +190,7 @@ class BrokerAdapter(ABC):
 
     @abstractmethod
     def cancel_order(self, broker_order_id: str) -> OrderAck | None:
-        """Ask for a cancel. An ack may carry the final report where the broker gives one at once."""
+        """Ask for a cancel. An ack may carry the final report where the broker has one at once."""
 
     # reports: the truth, for reconciliation
 

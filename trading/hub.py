@@ -312,7 +312,7 @@ def _hand_out(clients: set[EventClient], channel: str, sequence: int, payload: m
     wanting = [client for client in clients if channel in client.channels]
     if not wanting:
         return
-    body = str(payload, "utf-8")  # type: ignore[arg-type]
+    body = str(payload, "utf-8")
     if channel == "orders":
         text = message("order", sequence, body)
         for client in wanting:

@@ -24,7 +24,7 @@ def _choices(enum: type) -> list[tuple[str, str]]:
 
 
 class Order(models.Model):
-    """One order of one user at one broker connection. Quantities are units; prices rupees per unit."""
+    """One order at one broker connection. Quantities are units; prices are rupees per unit."""
 
     class Source(models.TextChoices):
         API = "API"
@@ -174,7 +174,7 @@ class OrderCommand(models.Model):
 
 
 class OrderEvent(models.Model):
-    """One line of an order's timeline. ``id`` is the sequence number of the user's order channel."""
+    """One line of an order's timeline. ``id`` is the sequence number of the order channel."""
 
     id = models.BigAutoField(primary_key=True)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")

@@ -111,7 +111,7 @@ REPORTED: dict[ReportedStatus, OrderTrigger | None] = {
     ReportedStatus.RECEIVED: T.ACCEPT,
     ReportedStatus.OPEN: T.ACCEPT,
     ReportedStatus.TRIGGER_PENDING: T.AWAIT_TRIGGER,
-    ReportedStatus.PARTIALLY_FILLED: T.ACCEPT,  # quantities come from fills, never from a status word
+    ReportedStatus.PARTIALLY_FILLED: T.ACCEPT,  # quantities come from fills alone
     ReportedStatus.PENDING_CANCEL: None,
     ReportedStatus.FILLED: T.ACCEPT,
     ReportedStatus.CANCELLED: T.CANCEL,

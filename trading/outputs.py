@@ -16,16 +16,17 @@ from marketdata.selectors import ref_by_id
 from trading.pnl import OpenQuantity, average, unrealised
 
 ORDER_FIELDS = (
-    "id", "client_order_id", "connection_id", "connection__broker", "instrument_id", "side", "order_type", "product",
-    "validity", "quantity", "filled_quantity", "fill_value", "price", "trigger_price", "disclosed_quantity", "status",
-    "status_message", "status_code", "broker_order_id", "exchange_order_id", "source", "version", "created_at",
-    "updated_at",
+    "id", "client_order_id", "connection_id", "connection__broker", "instrument_id", "side",
+    "order_type", "product", "validity", "quantity", "filled_quantity", "fill_value", "price",
+    "trigger_price", "disclosed_quantity", "status", "status_message", "status_code",
+    "broker_order_id", "exchange_order_id", "source", "version", "created_at", "updated_at",
 )  # fmt: skip
 """What `order_output` needs, as ``values()`` names."""
 
 POSITION_FIELDS = (
-    "id", "connection_id", "connection__broker", "instrument_id", "product", "quantity", "open_cost", "realised_pnl",
-    "buy_quantity", "buy_value", "sell_quantity", "sell_value", "last_fill_at", "version",
+    "id", "connection_id", "connection__broker", "instrument_id", "product", "quantity",
+    "open_cost", "realised_pnl", "buy_quantity", "buy_value", "sell_quantity", "sell_value",
+    "last_fill_at", "version",
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def order_event_output(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def position_output(row: Mapping[str, Any], quote: Quote | None) -> dict[str, Any]:
-    """Return the outside shape of one position; P&L is gross, at the last price where there is one."""
+    """Return the outside shape of one position; P&L is gross, at the last price if there is one."""
     ref = ref_by_id(row["instrument_id"])
     held = OpenQuantity(row["quantity"], row["open_cost"])
     open_pnl = (

@@ -68,7 +68,7 @@ def unrealised(held: OpenQuantity, last_price: Decimal) -> Decimal:
 
 
 def average(value: Decimal, quantity: int) -> Decimal | None:
-    """Return ``value / quantity`` to four decimals for showing, or None where there is no quantity."""
+    """Return ``value / quantity`` to four decimals for showing, None without a quantity."""
     if not quantity:
         return None
     return (value / quantity).quantize(UNIT, rounding=ROUND_HALF_EVEN)

@@ -63,7 +63,7 @@ def publish(messages: Iterable[Message]) -> None:
     """Publish now, in one command. Never raises; what cannot be sent is dropped."""
     try:
         if batch := list(messages):
-            _publisher().publish(_encode(batch))
+            _publisher().publish(encode(batch))
     except Exception:
         logger.exception("push: not published")
 
@@ -78,9 +78,10 @@ class _Batch:
         publish(self.messages)
 
 
-def _encode(messages: list[Message]) -> bytes:
-    body = _encoder.encode(messages)
-    return _encoder.encode(_plain(messages)) if _EXPONENT.search(body) else body
+def encode(value: Any) -> bytes:
+    """Return the value as JSON: amounts are plain decimal strings, times ISO 8601."""
+    body = _encoder.encode(value)
+    return _encoder.encode(_plain(value)) if _EXPONENT.search(body) else body
 
 
 def _plain(value: Any) -> Any:

@@ -113,7 +113,7 @@ def _why_bad_quantity(terms: OrderTerms) -> Denial | None:
     if instrument.freeze_quantity and quantity > instrument.freeze_quantity:
         return Denial(
             "freeze_quantity",
-            f"The exchange takes at most {instrument.freeze_quantity} units of {instrument.key} in one order.",
+            f"The exchange takes at most {instrument.freeze_quantity} units in one order.",
             {"freeze_quantity": instrument.freeze_quantity},
         )
     if not 0 <= terms.disclosed_quantity <= quantity:
@@ -173,7 +173,8 @@ def _why_outside_band(terms: OrderTerms, quote: Quote | None) -> Denial | None:
         if value is not None and not quote.lower_circuit <= value <= quote.upper_circuit:
             return Denial(
                 "price_band",
-                f"The {label} must be within today's band {quote.lower_circuit} to {quote.upper_circuit}.",
+                f"The {label} must be within today's band"
+                f" {quote.lower_circuit} to {quote.upper_circuit}.",
                 {
                     "lower_circuit": str(quote.lower_circuit),
                     "upper_circuit": str(quote.upper_circuit),

@@ -37,7 +37,8 @@ Page = tuple[list[dict[str, Any]], str | None]
 
 _CLOSED = [status.value for status in sorted(CLOSED)]
 _FILL_FIELDS = (
-    "id", "order_id", "connection_id", "instrument_id", "side", "product", "quantity", "price", "fill_id", "filled_at",
+    "id", "order_id", "connection_id", "instrument_id", "side", "product", "quantity", "price",
+    "fill_id", "filled_at",
 )  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def position_get(*, user_id: UUID, position_id: UUID) -> dict[str, Any]:
 
 
 def holding_list(*, user_id: UUID, connection_id: UUID | None = None) -> list[dict[str, Any]]:
-    """Return what the user owns: delivery positions, today's purchases (not settled yet) included."""
+    """Return what the user owns: delivery positions, today's purchases included."""
     positions = Position.objects.filter(user_id=user_id, product__in=DELIVERY, quantity__gt=0)
     if connection_id is not None:
         positions = positions.filter(connection_id=connection_id)

@@ -8,27 +8,17 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from brokerages.selectors import connection_brief
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from brokerages.selectors import connection_brief
 from brokerages.types import OrderType, Side
 from trading import inputs, selectors, serializers
-from trading.api import (
-    CURSOR,
-    KEY,
-    LIMIT,
-    ORDER_EXAMPLE,
-    answer,
-    errors,
-    page_of,
-    page_query,
-    placed_answer,
-    user_id,
-)
+from trading.answers import CURSOR, KEY, LIMIT, answer, errors, page_of, page_query, user_id
+from trading.api import ORDER_EXAMPLE, placed_answer
 from trading.risk import OrderTerms
 from trading.services.journal import JournalEntry, trade_create, trade_update
 from trading.services.orders import order_place
@@ -213,7 +203,7 @@ class JournalTradesApi(APIView):
         operation_id="trade_create",
         tags=["source systems"],
         summary="Note a trade in the journal",
-        description="The user's own note: kept apart from trades made by fills, and it never moves a position.",
+        description="Kept apart from trades made by fills; it never moves a position.",
         request=serializers.JournalTradeBody,
         responses={201: serializers.TradeOutput, **errors(400, 401, 413, 415)},
         examples=[_JOURNAL_EXAMPLE],

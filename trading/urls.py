@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from trading import api, source_api
+from trading import api, portfolio_api, source_api
 
 urlpatterns = [
     path("orders", api.OrdersApi.as_view(), name="orders"),
@@ -14,17 +14,21 @@ urlpatterns = [
     path("positions/exit-all", api.PositionsExitAllApi.as_view(), name="positions-exit-all"),
     path("positions/<uuid:position_id>", api.PositionApi.as_view(), name="position"),
     path("positions/<uuid:position_id>/exit", api.PositionExitApi.as_view(), name="position-exit"),
-    path("holdings", api.HoldingsApi.as_view(), name="holdings"),
-    path("fills", api.FillsApi.as_view(), name="fills"),
-    path("trades", api.TradesApi.as_view(), name="trades"),
-    path("trades/<uuid:trade_id>", api.TradeApi.as_view(), name="trade"),
-    path("portfolio", api.PortfolioApi.as_view(), name="portfolio"),
-    path("pnl", api.PnlApi.as_view(), name="pnl"),
-    path("notifications", api.NotificationsApi.as_view(), name="notifications"),
-    path("notifications/read", api.NotificationsReadApi.as_view(), name="notifications-read"),
+    path("holdings", portfolio_api.HoldingsApi.as_view(), name="holdings"),
+    path("fills", portfolio_api.FillsApi.as_view(), name="fills"),
+    path("trades", portfolio_api.TradesApi.as_view(), name="trades"),
+    path("trades/<uuid:trade_id>", portfolio_api.TradeApi.as_view(), name="trade"),
+    path("portfolio", portfolio_api.PortfolioApi.as_view(), name="portfolio"),
+    path("pnl", portfolio_api.PnlApi.as_view(), name="pnl"),
+    path("notifications", portfolio_api.NotificationsApi.as_view(), name="notifications"),
+    path(
+        "notifications/read",
+        portfolio_api.NotificationsReadApi.as_view(),
+        name="notifications-read",
+    ),
     path(
         "notifications/<uuid:notification_id>/read",
-        api.NotificationReadApi.as_view(),
+        portfolio_api.NotificationReadApi.as_view(),
         name="notification-read",
     ),
     # the source systems' own paths

@@ -1,4 +1,4 @@
-"""One change of one locked order: its status by the table, its timeline, its push after the commit."""
+"""One change of one locked order: status by the table, timeline, push after the commit."""
 
 from __future__ import annotations
 
@@ -117,8 +117,10 @@ def event_shape(event: OrderEvent) -> dict[str, Any]:
 
 
 _UPDATE = """
-UPDATE trading_order SET quantity = %s, price = %s, trigger_price = %s, order_type = %s, validity = %s, status = %s,
-    status_message = %s, status_code = %s, filled_quantity = %s, fill_value = %s, broker_order_id = %s,
+UPDATE trading_order SET quantity = %s, price = %s, trigger_price = %s, order_type = %s,
+validity = %s, status = %s,
+    status_message = %s, status_code = %s, filled_quantity = %s, fill_value = %s,
+    broker_order_id = %s,
     exchange_order_id = %s, version = %s, updated_at = %s, closed_at = %s
 WHERE id = %s
 """
@@ -132,14 +134,16 @@ def order_write(order: Order) -> None:
         cursor.execute(
             _UPDATE,
             [
-                order.quantity, order.price, order.trigger_price, order.order_type, order.validity, order.status,
-                order.status_message, order.status_code, order.filled_quantity, order.fill_value, order.broker_order_id,
+                order.quantity, order.price, order.trigger_price, order.order_type,
+                order.validity, order.status,
+                order.status_message, order.status_code, order.filled_quantity, order.fill_value,
+                order.broker_order_id,
                 order.exchange_order_id, order.version, order.updated_at, order.closed_at, order.pk,
             ],
         )  # fmt: skip
 
 
 def events_write(events: list[OrderEvent]) -> int:
-    """Insert the lines in one statement; return the last sequence number, 0 where there are none."""
+    """Insert the lines in one statement; return the last sequence number, 0 for none."""
     OrderEvent.objects.bulk_create(events)
     return events[-1].pk if events else 0

@@ -34,8 +34,12 @@ logger = logging.getLogger(__name__)
 Kind, State = OrderCommand.Kind, OrderCommand.State
 
 MAX_ATTEMPTS = 20  # of one command that provably never left us
-NO_BROKER_ID = "no_broker_order_id"  # the place is still on its way, or its outcome is unknown: keep waiting for it
-STALE_MESSAGE = "The order waited too long before it could be sent, so it was not sent. Place it again if you still want it."
+# the place is still on its way, or its outcome is unknown: keep waiting for it
+NO_BROKER_ID = "no_broker_order_id"
+STALE_MESSAGE = (
+    "The order waited too long before it could be sent, so it was not sent."
+    " Place it again if you still want it."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def new_tag() -> str:
 
 
 def order_denial(connection: ConnectionBrief, terms: OrderTerms, *, now: datetime) -> Denial | None:
-    """Return why the order cannot be taken, or None: the broker's capabilities, then our own rules."""
+    """Return why the order cannot be taken: the broker's capabilities, then our own rules."""
     request = order_request(terms, tag="")
     if reason := adapter_class(connection.broker).capabilities.why_not(request):
         return Denial(*reason)
@@ -78,17 +78,22 @@ def order_request(terms: OrderTerms, *, tag: str) -> OrderRequest:
 _PLACE = """
 WITH placed AS (
     INSERT INTO trading_order (
-        id, user_id, connection_id, instrument_id, idempotency_key, client_order_id, fingerprint, tag, side, order_type,
-        product, validity, quantity, price, trigger_price, disclosed_quantity, status, status_message, status_code,
-        filled_quantity, fill_value, broker_order_id, exchange_order_id, source, version, created_at, updated_at
+        id, user_id, connection_id, instrument_id, idempotency_key, client_order_id, fingerprint,
+        tag, side, order_type,
+        product, validity, quantity, price, trigger_price, disclosed_quantity, status,
+        status_message, status_code,
+        filled_quantity, fill_value, broker_order_id, exchange_order_id, source, version,
+        created_at, updated_at
     ) VALUES (
-        %(id)s, %(user_id)s, %(connection_id)s, %(instrument_id)s, %(idempotency_key)s, %(client_order_id)s,
-        %(fingerprint)s, %(tag)s, %(side)s, %(order_type)s, %(product)s, %(validity)s, %(quantity)s, %(price)s,
-        %(trigger_price)s, %(disclosed_quantity)s, 'PENDING', '', '', 0, 0, '', '', %(source)s, 1, %(now)s, %(now)s
+        %(id)s, %(user_id)s, %(connection_id)s, %(instrument_id)s, %(idempotency_key)s,
+        %(client_order_id)s, %(fingerprint)s, %(tag)s, %(side)s, %(order_type)s, %(product)s,
+        %(validity)s, %(quantity)s, %(price)s, %(trigger_price)s, %(disclosed_quantity)s,
+        'PENDING', '', '', 0, 0, '', '', %(source)s, 1, %(now)s, %(now)s
     ) ON CONFLICT DO NOTHING RETURNING id
 ), command AS (
     INSERT INTO trading_ordercommand (
-        order_id, kind, state, lane, sends, attempts, not_before, created_at, checks, error_code, error_message
+        order_id, kind, state, lane, sends, attempts, not_before, created_at, checks, error_code,
+        error_message
     ) SELECT id, 'PLACE', 'WAITING', %(lane)s, 0, 0, %(now)s, %(now)s, 0, '', '' FROM placed
 ), entry AS (
     <audit entry> FROM placed
@@ -121,7 +126,8 @@ def order_place(
     fingerprint = _fingerprint(connection.id, terms)
     if denial := order_denial(connection, terms, now=now):
         if first := _first_order(user_id, idempotency_key, client_order_id, fingerprint):
-            return first  # it was fine when it was placed; a retry after the close must not read as a denial
+            # it was fine when it was placed; a retry after the close must not read as a denial
+            return first
         raise OrderDenied(denial.message, code=denial.code, detail=denial.detail)
     lane = dispatch_lane(connection)
     order_id = uuid7()
@@ -335,8 +341,10 @@ def _first_order(
 
 def _fingerprint(connection_id: UUID, terms: OrderTerms) -> bytes:
     parts = (
-        connection_id.hex, terms.instrument.key, terms.side, terms.quantity, terms.order_type, terms.product,
-        terms.validity, _canonical(terms.price), _canonical(terms.trigger_price), terms.disclosed_quantity,
+        connection_id.hex, terms.instrument.key, terms.side, terms.quantity, terms.order_type,
+        terms.product,
+        terms.validity, _canonical(terms.price), _canonical(terms.trigger_price),
+        terms.disclosed_quantity,
     )  # fmt: skip
     return hashlib.sha256("|".join(str(part) for part in parts).encode()).digest()
 

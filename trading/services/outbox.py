@@ -61,7 +61,7 @@ def command_enqueue(
 
 def wake(lane: str) -> None:
     """Tell a worker that ``lane`` has something to send. Never raises, never waits long."""
-    global _quiet_until
+    global _quiet_until  # noqa: PLW0603 - one clock a process
     if time.monotonic() < _quiet_until or not settings.WAKE_WORKERS:
         return
     try:
@@ -84,7 +84,8 @@ def lanes_waiting(*, older_than_seconds: float) -> list[str]:
     """Return lanes with commands that are due and that nobody took for a while."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT DISTINCT lane FROM trading_ordercommand WHERE state = 'WAITING' AND not_before <= now()"
+            "SELECT DISTINCT lane FROM trading_ordercommand"
+            " WHERE state = 'WAITING' AND not_before <= now()"
             " AND created_at < now() - make_interval(secs => %s)",
             [older_than_seconds],
         )
@@ -98,11 +99,13 @@ WITH next AS (
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED LIMIT 1
 ), claimed AS (
     UPDATE trading_ordercommand c
-    SET state = 'SENDING', sends = c.sends + 1, attempts = c.attempts + 1, claimed_at = clock_timestamp()
+    SET state = 'SENDING', sends = c.sends + 1, attempts = c.attempts + 1,
+        claimed_at = clock_timestamp()
     FROM next WHERE c.id = next.id
     RETURNING c.id, c.order_id, c.kind, c.terms, c.attempts, c.created_at
 ), submitted AS (
-    UPDATE trading_order o SET status = 'SUBMITTED', version = o.version + 1, updated_at = clock_timestamp()
+    UPDATE trading_order o
+    SET status = 'SUBMITTED', version = o.version + 1, updated_at = clock_timestamp()
     FROM claimed WHERE o.id = claimed.order_id AND claimed.kind = 'PLACE' AND o.status = 'PENDING'
 )
 SELECT id, order_id, kind, terms::text, attempts, created_at,

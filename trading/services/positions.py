@@ -20,15 +20,19 @@ from trading.pnl import FillEffect, OpenQuantity, apply_fill
 
 _LOCK = """
 INSERT INTO trading_position (
-    id, user_id, connection_id, instrument_id, product, quantity, open_cost, realised_pnl, buy_quantity, buy_value,
+    id, user_id, connection_id, instrument_id, product, quantity, open_cost, realised_pnl,
+    buy_quantity, buy_value,
     sell_quantity, sell_value, last_fill_at, created_at, version
 ) VALUES (%s, %s, %s, %s, %s, 0, 0, 0, 0, 0, 0, 0, %s, now(), 0)
-ON CONFLICT (connection_id, instrument_id, product) DO UPDATE SET version = trading_position.version + 1
-RETURNING id, quantity, open_cost, realised_pnl, buy_quantity, buy_value, sell_quantity, sell_value, last_fill_at, version
+ON CONFLICT (connection_id, instrument_id,
+product) DO UPDATE SET version = trading_position.version + 1
+RETURNING id, quantity, open_cost, realised_pnl, buy_quantity, buy_value, sell_quantity,
+sell_value, last_fill_at, version
 """
 
 _SAVE = """
-UPDATE trading_position SET quantity = %s, open_cost = %s, realised_pnl = %s, buy_quantity = %s, buy_value = %s,
+UPDATE trading_position SET quantity = %s, open_cost = %s, realised_pnl = %s, buy_quantity = %s,
+buy_value = %s,
     sell_quantity = %s, sell_value = %s, last_fill_at = %s
 WHERE id = %s
 """
@@ -42,7 +46,8 @@ WHERE position_id = %s AND status = 'open'
 
 _OPEN_MORE = """
 INSERT INTO trading_trade (
-    id, user_id, origin, status, type, stock_ticker, position_id, order_ref, side, entry_quantity, entry_value,
+    id, user_id, origin, status, type, stock_ticker, position_id, order_ref, side, entry_quantity,
+    entry_value,
     exit_quantity, exit_value, brokerage_charge, mtf_charge, opened_at
 ) VALUES (%s, %s, 'BROKER', 'open', %s, %s, %s, %s, %s, %s, %s, 0, 0, 0, 0, %s)
 ON CONFLICT (position_id) WHERE status = 'open' DO UPDATE
@@ -106,7 +111,8 @@ def position_apply(position: LockedPosition, order: Order, fill: FillReport) -> 
             cursor.execute(
                 _OPEN_MORE,
                 [
-                    uuid7(), order.user_id, kind, ticker, position.id, str(order.pk), side.value, opened,
+                    uuid7(), order.user_id, kind, ticker, position.id, str(order.pk), side.value,
+                    opened,
                     opened * fill.price, fill.filled_at,
                 ],
             )  # fmt: skip
@@ -118,7 +124,8 @@ def position_save(position: LockedPosition) -> None:
         cursor.execute(
             _SAVE,
             [
-                position.quantity, position.open_cost, position.realised_pnl, position.buy_quantity, position.buy_value,
+                position.quantity, position.open_cost, position.realised_pnl,
+                position.buy_quantity, position.buy_value,
                 position.sell_quantity, position.sell_value, position.last_fill_at, position.id,
             ],
         )  # fmt: skip

@@ -171,7 +171,7 @@ def connections_reconcile() -> int:
 
 
 def connection_reconcile(connection_id: UUID) -> int:
-    """Apply the broker's order and trade books to one connection; return how many orders it moved."""
+    """Apply the broker's books to one connection; return how many orders it moved."""
     ours = {
         order.broker_order_id: order
         for order in Order.objects.filter(connection_id=connection_id)

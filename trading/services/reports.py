@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 from django.db import connection as database
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
 import audit.services
 from brokerages.types import FillReport, OrderReport, ReportedStatus
@@ -165,7 +164,8 @@ def _take_terms(edit: OrderEdit, report: OrderReport) -> bool:
 
 _COUNT = """
 INSERT INTO trading_fill (
-    order_id, user_id, connection_id, instrument_id, exchange, trade_date, fill_id, side, product, quantity, price,
+    order_id, user_id, connection_id, instrument_id, exchange, trade_date, fill_id, side, product,
+    quantity, price,
     filled_at, received_at
 ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())
 ON CONFLICT (connection_id, exchange, trade_date, fill_id, side) DO NOTHING RETURNING id
@@ -206,8 +206,10 @@ def _insert(edit: OrderEdit, fill: FillReport) -> bool:
         cursor.execute(
             _COUNT,
             [
-                order.pk, order.user_id, order.connection_id, order.instrument_id, fill.exchange.value, trade_date,
-                fill.fill_id, fill.side.value, order.product, fill.quantity, fill.price, fill.filled_at,
+                order.pk, order.user_id, order.connection_id, order.instrument_id,
+                fill.exchange.value, trade_date,
+                fill.fill_id, fill.side.value, order.product, fill.quantity, fill.price,
+                fill.filled_at,
             ],
         )  # fmt: skip
         if cursor.fetchone():
