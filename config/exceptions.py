@@ -1,6 +1,8 @@
 """Errors become HTTP in one place, in one shape: ``{"error": {"code", "message", "detail"}}``."""
 
 import contextlib
+import math
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -12,8 +14,42 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+import accounts.errors
+import brokerages.errors
+import brokerages.problems
+import marketdata.errors
+import trading.errors
 from config.information import wants_page
 from config.renderers import encode
+
+# The nearest class in an error's ancestry decides.
+HTTP_STATUS: dict[type[Exception], int] = {
+    accounts.errors.AccountsError: 400,
+    accounts.errors.InvalidCredentials: 401,
+    accounts.errors.InvalidOtp: 401,
+    accounts.errors.InvalidToken: 401,
+    accounts.errors.WrongPassword: 403,
+    accounts.errors.EmailTaken: 409,
+    accounts.errors.NotFound: 404,
+    accounts.errors.Throttled: 429,
+    accounts.errors.Busy: 503,
+    brokerages.problems.BrokerageError: 422,
+    brokerages.problems.NotFound: 404,
+    brokerages.problems.ConnectionConflict: 409,
+    brokerages.errors.SessionExpired: 409,  # the user has to log in at the broker again
+    brokerages.errors.Refused: 422,
+    brokerages.errors.NotSent: 503,
+    brokerages.errors.OutcomeUnknown: 502,
+    marketdata.errors.UnknownInstrument: 404,
+    marketdata.errors.UnknownWatchlist: 404,
+    marketdata.errors.WatchlistConflict: 409,
+    marketdata.errors.LimitReached: 422,
+    trading.errors.TradingError: 422,
+    trading.errors.MissingIdempotencyKey: 400,
+    trading.errors.NotFound: 404,
+    trading.errors.OrderStateConflict: 409,
+    trading.errors.JournalOnly: 409,
+}
 
 
 def body(code: str, message: str, detail: Any = None) -> dict[str, Any]:
@@ -33,7 +69,7 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     elif isinstance(exc, SuspiciousOperation):
         exc = exceptions.ParseError("The request is malformed.")
     if not isinstance(exc, exceptions.APIException):
-        return None
+        return _domain_answer(exc)
     set_rollback()
     headers = {}
     if challenge := getattr(exc, "auth_header", None):
@@ -47,6 +83,22 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     return Response(answer, status=exc.status_code, headers=headers)
 
 
+def _domain_answer(exc: Exception) -> Response | None:
+    """Return the answer for an error of ours, None for one that nobody foresaw."""
+    status = next((HTTP_STATUS[cls] for cls in type(exc).__mro__ if cls in HTTP_STATUS), None)
+    if status is None:
+        return None
+    set_rollback()
+    code = getattr(exc, "code", "") or re.sub(r"(?<!^)(?=[A-Z])", "_", type(exc).__name__).lower()
+    headers = {}
+    if wait := getattr(exc, "retry_after", None):
+        headers["Retry-After"] = str(math.ceil(wait))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    answer = body(code, str(exc), dict(getattr(exc, "detail", {})))
+    return Response(answer, status=status, headers=headers)
+
+
 def _code(exc: exceptions.APIException) -> str:
     found = exc.get_codes()
     return found if isinstance(found, str) else str(exc.default_code)
@@ -58,7 +110,7 @@ def _fields(detail: Any) -> dict[str, Any]:
 
 
 def answer(request: HttpRequest, status: HTTPStatus, code: str, message: str) -> HttpResponse:
-    """Answer from a place that DRF does not reach: ``<status>.html`` for a browser, else our JSON."""
+    """Answer where DRF does not reach: ``<status>.html`` for a browser, else our JSON."""
     if wants_page(request):
         with contextlib.suppress(TemplateDoesNotExist):
             return render(request, f"{int(status)}.html", {"message": message}, status=status)
