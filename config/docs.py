@@ -1,4 +1,4 @@
-"""The API description and its two readers, from installed packages: nothing comes from elsewhere."""
+"""The API description and its two readers, from installed packages: nothing is fetched."""
 
 from csp.constants import SELF, UNSAFE_INLINE
 from csp.decorators import csp_update

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +15,7 @@ EXPONENT = re.compile(rb'"-?\d(?:\.\d+)?E[+-]\d+"')
 
 
 def _extra(value: Any) -> Any:
-    if isinstance(value, Promise):
+    if isinstance(value, str | Promise):  # subclasses of str, as DRF's messages are
         return str(value)
     if isinstance(value, Iterable):
         return list(value)
@@ -43,6 +44,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, msgspec.Struct):
         return _plain(msgspec.structs.asdict(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Iterable):
         return [_plain(item) for item in value]
     return value

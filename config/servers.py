@@ -70,6 +70,8 @@ def redis_url(var: Path) -> str:
 
 def redis_database(url: str, further: int) -> str:
     """Return the address of the Redis database ``further`` places after the one in ``url``."""
+    if not url:
+        return ""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "unix":
