@@ -10,6 +10,7 @@ READERS = {
     "text", "integer", "number", "flag", "items", "choice",
     "secret", "secrets", "fernet_keys", "database", "redis",
 }  # fmt: skip
+CALLS = {f"env.{reader}" for reader in READERS} | {"database", "os.getenv"}
 # Set by the tests and their tools themselves.
 INTERNAL = {
     "DJANGO_SETTINGS_MODULE", "SAUDA_TEST_DIR", "PYTEST_XDIST_WORKER", "PATH", "TMPDIR",
@@ -19,15 +20,9 @@ INTERNAL = {
 def read_by(tree):
     for node in ast.walk(tree):
         name = None
-        if (
-            isinstance(node, ast.Call)
-            and node.args
-            and isinstance(node.func, ast.Attribute | ast.Name)
-        ):
+        if isinstance(node, ast.Call) and node.args:
             called = ast.unparse(node.func)
-            if called in {f"env.{reader}" for reader in READERS} | {"database", "os.getenv"}:
-                name = node.args[0]
-            elif called.startswith("os.environ."):
+            if called in CALLS or called.startswith("os.environ."):
                 name = node.args[0]
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
             name = node.slice

@@ -2,13 +2,15 @@ import io
 import logging
 
 import pytest
-from cryptography.fernet import Fernet
 
 from config.logs import JSONFormatter, RequestIdFilter
 from config.redaction import RedactionFilter, redact
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJl"
-FERNET = Fernet(Fernet.generate_key()).encrypt(b"seed").decode()
+FERNET = (
+    "gAAAAABrA8uQA7jQHJu6-pmKmcAUB81DSjvKq03ihcpymA8jRL7Jzz9SvIcrZ72x"
+    "FZr9olelxfXpnsyXOkiPXYqgn12Dx536Jg=="
+)
 HEX = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
