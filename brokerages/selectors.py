@@ -1,0 +1,118 @@
+"""Reading connections. Every function takes the user: what is not theirs does not exist for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import connection as database
+from django.db.models import QuerySet
+
+from brokerages.base import BrokerAdapter
+from brokerages.models import BrokerConnection, BrokerSession
+from brokerages.problems import NoConnection, NotFound
+from brokerages.registry import BROKER_NAMES, adapter_class
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionBrief:
+    """As much of a live connection as placing an order needs."""
+
+    id: UUID
+    broker: str
+    label: str
+
+
+def connection_list(*, user_id: UUID, include_disabled: bool = False) -> QuerySet[BrokerConnection]:
+    """Return the user's connections, oldest first, with their sessions and masked credentials."""
+    connections = (
+        BrokerConnection.objects.filter(user_id=user_id)
+        .select_related("session")
+        .prefetch_related("credentials")
+        .order_by("id")
+    )
+    return connections if include_disabled else connections.filter(disabled_at__isnull=True)
+
+
+def connection_get(
+    *, user_id: UUID, connection_id: UUID, include_disabled: bool = False
+) -> BrokerConnection:
+    """Return one of the user's connections.
+
+    Raises:
+        NotFound: no such connection, another user's, or a disabled one.
+    """
+    found = connection_list(user_id=user_id, include_disabled=include_disabled)
+    connection = found.filter(pk=connection_id).first()
+    if connection is None:
+        raise unknown_connection(connection_id)
+    return connection
+
+
+def connection_default(*, user_id: UUID) -> BrokerConnection:
+    """Return the user's default connection.
+
+    Raises:
+        NoConnection: the user has none.
+    """
+    connection = connection_list(user_id=user_id).filter(is_default=True).first()
+    if connection is None:
+        raise no_connection()
+    return connection
+
+
+def connection_brief(*, user_id: UUID, connection_id: UUID | None) -> ConnectionBrief:
+    """Return the connection, or the user's default one for None: one small SELECT, for the order path.
+
+    Raises:
+        NotFound: as `connection_get`.
+        NoConnection: as `connection_default`.
+    """
+    which = "is_default" if connection_id is None else "id = %s"
+    with database.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, broker, label FROM brokerages_brokerconnection "
+            f"WHERE user_id = %s AND disabled_at IS NULL AND {which}",  # noqa: S608 - one of two constants
+            [user_id] if connection_id is None else [user_id, connection_id],
+        )
+        row = cursor.fetchone()
+    if row is not None:
+        return ConnectionBrief(*row)
+    if connection_id is None:
+        raise no_connection()
+    raise unknown_connection(connection_id)
+
+
+def session_get(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
+    """Return the session of one of the user's connections.
+
+    Raises:
+        NotFound: no such connection, or none of its sessions was ever opened.
+    """
+    connection = connection_get(user_id=user_id, connection_id=connection_id)
+    session = session_of(connection)
+    if session is None:
+        raise NotFound("No session was opened for this connection yet.", code="no_session")
+    return session
+
+
+def session_of(connection: BrokerConnection) -> BrokerSession | None:
+    """Return the session of a connection whose owner was checked already."""
+    try:
+        return connection.session
+    except BrokerSession.DoesNotExist:
+        return None
+
+
+def broker_list() -> Iterable[type[BrokerAdapter]]:
+    """Return the adapter class of every broker that can be connected."""
+    return [adapter_class(name) for name in BROKER_NAMES]
+
+
+def unknown_connection(connection_id: UUID) -> NotFound:
+    return NotFound("No such connection.", detail={"connection_id": str(connection_id)})
+
+
+def no_connection() -> NoConnection:
+    return NoConnection("Connect a broker first: there is no default connection.")

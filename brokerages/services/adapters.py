@@ -1,0 +1,123 @@
+"""From a stored connection to the adapter that acts for it: secrets are decrypted here, late, and kept nowhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection as database
+from django.utils import timezone
+
+from brokerages import ports
+from brokerages.base import AdapterContext, BrokerAdapter
+from brokerages.crypto import DecryptionError, Place, Sealed, open_secret
+from brokerages.errors import NotSupported, Refused, SessionExpired
+from brokerages.models import BrokerConnection, BrokerSession
+from brokerages.registry import UnknownBroker, adapter_class
+from brokerages.types import SessionToken
+
+SESSION_FIELD = "session"
+
+# Read anew for every use, also where the caller has the connection: it may have been disabled or logged out since.
+_PARTS = """
+    SELECT c.user_id, c.broker, c.disabled_at, s.state, s.ciphertext, s.key_id, s.expires_at, s.broker_user_id,
+        k.field, k.ciphertext, k.key_id
+    FROM brokerages_brokerconnection c
+    LEFT JOIN brokerages_brokersession s ON s.connection_id = c.id
+    LEFT JOIN brokerages_brokercredential k ON k.connection_id = c.id
+    WHERE c.id = %s
+"""
+
+
+def adapter_for(connection: BrokerConnection | UUID) -> BrokerAdapter:
+    """Return an adapter with the connection's open session.
+
+    The caller has checked whose connection it is. One SELECT, whatever the broker.
+
+    Raises:
+        SessionExpired: no session is open; the user (or the renewal) has to open one.
+        Refused: the connection is disabled, or its stored secrets are not readable.
+        NotSupported: its broker is not available.
+    """
+    return _adapter(connection, with_session=True)
+
+
+def adapter_without_session(connection: BrokerConnection | UUID) -> BrokerAdapter:
+    """Return an adapter that can only open a session. Raises as `adapter_for`, but for the session."""
+    return _adapter(connection, with_session=False)
+
+
+def place_of(connection: BrokerConnection, field: str) -> Place:
+    """Return where a secret of this connection belongs."""
+    return Place(str(connection.user_id), str(connection.pk), connection.broker, field)
+
+
+def token_to_text(token: SessionToken) -> str:
+    """Return the part of a session token that is kept encrypted."""
+    return json.dumps(dict(token.secrets))
+
+
+def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> BrokerAdapter:
+    connection_id = connection if isinstance(connection, UUID) else connection.pk
+    with database.cursor() as cursor:
+        cursor.execute(_PARTS, [connection_id])
+        rows = cursor.fetchall()
+    if not rows:
+        raise Refused("The connection does not exist.", broker="", code="no_connection")
+    user_id, broker, disabled_at, state, ciphertext, key_id, expires_at, broker_user_id = rows[0][
+        :8
+    ]
+    if disabled_at is not None:
+        raise Refused("The connection is disabled.", broker=broker, code="connection_disabled")
+    try:
+        cls = adapter_class(broker)
+    except UnknownBroker:
+        raise NotSupported(
+            f"The broker {broker} is not available.", broker=broker, code="broker_not_available"
+        ) from None
+    token = None
+    try:
+        credentials = _credentials(str(user_id), str(connection_id), broker, rows)
+        if with_session:
+            _require_open(broker, state, expires_at)
+            token = SessionToken({}, expires_at, broker_user_id)
+            if ciphertext:
+                place = Place(str(user_id), str(connection_id), broker, SESSION_FIELD)
+                secrets = json.loads(open_secret(place, Sealed(ciphertext, key_id)))
+                token = SessionToken(secrets, expires_at, broker_user_id)
+    except DecryptionError:
+        raise Refused(
+            "The stored credentials are not readable; enter them again.",
+            broker=broker,
+            code="credentials_unreadable",
+        ) from None
+    context = AdapterContext(
+        connection_id=str(connection_id),
+        quote=ports.latest_quote,
+        now=timezone.now,
+        market_open=ports.market_open,
+        day_end=ports.day_end,
+    )
+    return cls(context, credentials, token)
+
+
+def _credentials(
+    user_id: str, connection_id: str, broker: str, rows: list[tuple[Any, ...]]
+) -> Mapping[str, str]:
+    return {
+        field: open_secret(Place(user_id, connection_id, broker, field), Sealed(ciphertext, key_id))
+        for *_, field, ciphertext, key_id in rows
+        if field is not None
+    }
+
+
+def _require_open(broker: str, state: str | None, expires_at: datetime | None) -> None:
+    if state != BrokerSession.State.ACTIVE:
+        raise SessionExpired(
+            "No broker session is open. Open one first.", broker=broker, code="no_session"
+        )
+    if expires_at is not None and expires_at <= timezone.now():
+        raise SessionExpired("The broker session has ended.", broker=broker, code="session_expired")

@@ -1,0 +1,137 @@
+"""Opening, checking and closing broker sessions. The broker is asked outside of any transaction; what it said is stored after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+import audit.services
+from brokerages import crypto
+from brokerages.base import SessionRenewal
+from brokerages.errors import BrokerError, SessionExpired
+from brokerages.models import BrokerConnection, BrokerSession
+from brokerages.registry import adapter_class
+from brokerages.selectors import connection_get, session_get, unknown_connection
+from brokerages.services.adapters import (
+    SESSION_FIELD,
+    adapter_for,
+    adapter_without_session,
+    place_of,
+    token_to_text,
+)
+from brokerages.types import SessionToken
+
+State = BrokerSession.State
+
+
+def session_open(*, user_id: UUID, connection_id: UUID, grant: str | None = None) -> BrokerSession:
+    """Log in at the broker with the stored credentials and, where it gives one, the ``grant`` of its redirect.
+
+    Raises:
+        NotFound: no such connection of this user.
+        BrokerError: the broker did not open a session; an older one stays as it was.
+    """
+    connection = connection_get(user_id=user_id, connection_id=connection_id)
+    token = adapter_without_session(connection).open_session(grant)
+    return _store_token(connection, token)
+
+
+def session_check(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
+    """Ask the broker whether the session still stands, and record the answer.
+
+    Raises:
+        NotFound: no such connection of this user, or none of its sessions was ever opened.
+        BrokerError: the broker could not be asked; the stored state stays as it was.
+    """
+    connection = connection_get(user_id=user_id, connection_id=connection_id)
+    session = session_get(user_id=user_id, connection_id=connection_id)
+    if session.state != State.ACTIVE:
+        return session
+    try:
+        adapter_for(connection).check_session()
+    except SessionExpired as e:
+        return _store_end(connection, _ended_state(connection), "session.expired", e.message)
+    BrokerSession.objects.filter(connection=connection).update(checked_at=timezone.now())
+    return session_get(user_id=user_id, connection_id=connection_id)
+
+
+def session_close(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
+    """End the session here, and at the broker as far as it can be reached. Closing twice changes nothing.
+
+    Raises:
+        NotFound: no such connection of this user, or none of its sessions was ever opened.
+    """
+    connection = connection_get(user_id=user_id, connection_id=connection_id)
+    session = session_get(user_id=user_id, connection_id=connection_id)
+    if session.state == State.CLOSED:
+        return session
+    error = ""
+    try:
+        adapter_for(connection).close_session()
+    except BrokerError as e:
+        error = e.message  # ours ends in any case: its token is destroyed
+    return _store_end(connection, State.CLOSED, "session.closed", error)
+
+
+def _store_token(connection: BrokerConnection, token: SessionToken) -> BrokerSession:
+    sealed = crypto.Sealed("", "")
+    if token.secrets:
+        sealed = crypto.seal_secret(place_of(connection, SESSION_FIELD), token_to_text(token))
+    now = timezone.now()
+    with transaction.atomic():
+        # The connection may have been disabled while the broker was asked.
+        live = BrokerConnection.objects.select_for_update(of=("self",), no_key=True).filter(
+            pk=connection.pk, disabled_at__isnull=True
+        )
+        if not live.exists():
+            raise unknown_connection(connection.pk)
+        session, _ = BrokerSession.objects.update_or_create(
+            connection=connection,
+            defaults={
+                "state": State.ACTIVE,
+                "ciphertext": sealed.ciphertext,
+                "key_id": sealed.key_id,
+                "broker_user_id": token.broker_user_id,
+                "expires_at": token.expires_at,
+                "opened_at": now,
+                "checked_at": now,
+                "closed_at": None,
+                "last_error": "",
+            },
+        )
+        expires = token.expires_at.isoformat() if token.expires_at else None
+        _audit(connection, "session.opened", {"expires_at": expires})
+    return session
+
+
+def _store_end(connection: BrokerConnection, state: str, action: str, error: str) -> BrokerSession:
+    with transaction.atomic():
+        session = BrokerSession.objects.select_for_update(of=("self",), no_key=True).get(
+            connection=connection
+        )
+        before = session.state
+        session.state, session.ciphertext, session.key_id = state, "", ""
+        session.closed_at, session.last_error = timezone.now(), error
+        session.save(update_fields=["state", "ciphertext", "key_id", "closed_at", "last_error"])
+        _audit(connection, action, {"state": [before, str(state)]})
+    return session
+
+
+def _ended_state(connection: BrokerConnection) -> str:
+    """Return EXPIRED where a job can open the next session, LOGIN_NEEDED where only the user can."""
+    renewal = adapter_class(connection.broker).capabilities.session_renewal
+    return State.LOGIN_NEEDED if renewal is SessionRenewal.INTERACTIVE else State.EXPIRED
+
+
+def _audit(connection: BrokerConnection, action: str, changes: Mapping[str, Any]) -> None:
+    audit.services.record(
+        action,
+        object_type="connection",
+        object_id=connection.pk,
+        user_id=connection.user_id,
+        changes=changes,
+    )
