@@ -6,3 +6,6 @@ class WiringConfig(AppConfig):
 
     name = "config"
     label = "config"
+
+    def ready(self) -> None:
+        from config import celery  # noqa: F401  # every process sends tasks through this application

@@ -1,7 +1,7 @@
 """The whole URL map on one screen."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from config import docs, health, information
 
@@ -15,6 +15,9 @@ urlpatterns = [
     path("docs", docs.swagger, name="docs"),
     path("redoc", docs.redoc, name="redoc"),
     path("admin/", admin.site.urls),
+    path("api/v1/auth/", include("accounts.urls")),
+    path("api/v1/", include("audit.urls")),
+    path("api/v1/", include("trading.urls")),
 ]
 
 handler400 = "config.exceptions.bad_request"

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.management import call_command, get_commands
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
@@ -66,7 +66,8 @@ class Command(BaseCommand):
         # Kept open here: while the web child is being started again, callers wait in its queue.
         self.listener, url = self._listen(host, port)
         self._start_servers()
-        first = self._migrate()
+        self._migrate()
+        call_command("load_instruments")
         env = {
             **os.environ,
             "VAR_DIR": str(settings.VAR_DIR),
@@ -74,8 +75,6 @@ class Command(BaseCommand):
             "PYTHONPATH": str(settings.BASE_DIR),
         }
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
-        if first and "load_instruments" in get_commands():
-            call_command("load_instruments")
         connections.close_all()
         fd = self.listener.fileno()
         web = Child(
@@ -84,9 +83,7 @@ class Command(BaseCommand):
         worker = Child("worker", [sys.executable, "-m", "config.worker"], env, 15.0)
         self.children.append(web)
         web.start()
-        if "run_feed" in get_commands():
-            self.children.append(Child("feed", [*manage, "run_feed"], env))
-        self.children.append(worker)
+        self.children += [Child("feed", [*manage, "run_feed"], env), worker]
         for child in self.children[1:]:
             child.start()
         self._wait_for_answer(url)
@@ -127,8 +124,8 @@ class Command(BaseCommand):
         for server in self.own_servers:
             server.wait()
 
-    def _migrate(self) -> bool:
-        """Bring the database up to this code; return whether there was anything to do."""
+    def _migrate(self) -> None:
+        """Bring the database up to this code, if it is not."""
         on_disk = {
             (app.label, file.stem)
             for app in apps.get_app_configs()
@@ -140,10 +137,8 @@ class Command(BaseCommand):
             if cursor.fetchone()[0]:
                 cursor.execute("SELECT app, name FROM django_migrations")
                 applied = set(cursor.fetchall())
-        if on_disk <= applied:
-            return False
-        call_command("migrate", verbosity=0, interactive=False)
-        return True
+        if not on_disk <= applied:
+            call_command("migrate", verbosity=0, interactive=False)
 
     def _wait_for_answer(self, url: str) -> None:
         until = time.monotonic() + FIRST_ANSWER_SECONDS
