@@ -1,0 +1,1 @@
+"""A client that takes a platform through a whole trading day in a minute: ``manage.py demo``."""

@@ -1,0 +1,41 @@
+"""The order of the steps."""
+
+from config.demo import figures, market, orders, sign_in
+from config.demo.run import Step
+
+TRADING_DAY: tuple[tuple[str, Step], ...] = (
+    ("Health", sign_in.health),
+    ("Sign up", sign_in.sign_up),
+    ("Sign out", sign_in.sign_out),
+    ("Sign in with a mailed code", sign_in.otp),
+    ("Refresh the tokens", sign_in.refresh),
+    ("List the brokers", market.brokers),
+    ("Connect the paper broker", market.connect),
+    ("Search an instrument", market.search),
+    ("Full market quote", market.quote),
+    ("Live quotes over the socket", market.stream),
+    ("Preview an order", orders.preview),
+    ("MARKET buy", orders.market_buy),
+    ("LIMIT buy below the market", orders.limit_buy),
+    ("The same request again", orders.replay),
+    ("The same key, another order", orders.reused_key),
+    ("Stop-loss sell", orders.stop_loss),
+    ("Modify the LIMIT order", orders.modify),
+    ("Cancel both", orders.cancel),
+    ("Order larger than the book", orders.partial_fill),
+    ("Order beyond the funds", orders.rejected),
+    ("Price between two ticks", orders.denied),
+    ("Sell a part", orders.sell_part),
+    ("Exit the intraday position", orders.exit_position),
+    ("Fills add up to the orders", figures.fills),
+    ("Positions, to the paisa", figures.positions),
+    ("Holdings, to the paisa", figures.owned),
+    ("Round trips, to the paisa", figures.trades),
+    ("Funds, to the paisa", figures.funds),
+    ("Profit and loss, to the paisa", figures.profit),
+    ("Portfolio overview", figures.overview),
+    ("Another user sees nothing", sign_in.stranger),
+    ("Notifications", figures.notifications),
+    ("Audit log", figures.audit_log),
+    ("Audit chain", figures.audit_chain),
+)
