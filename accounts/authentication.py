@@ -39,21 +39,27 @@ class AccessTokenAuthentication(BaseAuthentication):
         return CHALLENGE
 
 
+def _nothing(*_: object) -> HttpResponse:
+    return HttpResponse()
+
+
 class _CsrfCheck(CsrfViewMiddleware):
-    def _reject(self, request: object, reason: str) -> str:  # type: ignore[override]
+    def _reject(self, request: object, reason: str) -> str:
         return reason
 
 
 class BrowserSessionAuthentication(BaseAuthentication):
-    """The session cookie of a page of ours, with its CSRF token on everything that changes something."""
+    """The session cookie of a page of ours, with its CSRF token on everything that changes
+    something.
+    """
 
     def authenticate(self, request: Request) -> tuple[Principal, None] | None:
         principal: Principal | None = getattr(request._request, "principal", None)
         if principal is None:
             return None
-        check = _CsrfCheck(lambda _: HttpResponse())
+        check = _CsrfCheck(_nothing)
         check.process_request(request._request)
-        if reason := check.process_view(request._request, None, (), {}):
+        if reason := check.process_view(request._request, _nothing, (), {}):
             raise PermissionDenied(f"CSRF: {reason}", code="csrf_failed")
         return principal, None
 

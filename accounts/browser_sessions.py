@@ -7,6 +7,7 @@ import hashlib
 from typing import Any
 
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
@@ -20,19 +21,16 @@ def stored_key(session_key: str) -> str:
 
 class SessionStore(DatabaseStore):
     def _get_session_from_db(self) -> Session | None:
-        session_key = self.session_key
-        found = session_key and self.model.objects.filter(
-            session_key=stored_key(session_key), expire_date__gt=timezone.now()
-        ).first()
-        if not found:
+        key = stored_key(self.session_key or "")
+        found = Session.objects.filter(session_key=key, expire_date__gt=timezone.now()).first()
+        if found is None:
             self._session_key = None
-            return None
-        return found  # type: ignore[no-any-return]
+        return found
 
     def exists(self, session_key: str) -> bool:
         return bool(super().exists(stored_key(session_key)))
 
-    def create_model_instance(self, data: dict[str, Any]) -> Session:
+    def create_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
         row = super().create_model_instance(data)
         row.session_key = stored_key(row.session_key)
         return row
@@ -40,7 +38,7 @@ class SessionStore(DatabaseStore):
     def delete(self, session_key: str | None = None) -> None:
         key = session_key or self.session_key
         if key is not None:
-            self.model.objects.filter(session_key=stored_key(key)).delete()
+            Session.objects.filter(session_key=stored_key(key)).delete()
 
     # The asynchronous half of Django's store would keep plain keys; nothing here uses it.
     async def aload(self) -> dict[str, Any]:
@@ -49,7 +47,7 @@ class SessionStore(DatabaseStore):
     async def aexists(self, session_key: str) -> bool:
         raise NotImplementedError("browser sessions are synchronous")
 
-    async def acreate_model_instance(self, data: dict[str, Any]) -> Session:
+    async def acreate_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
         raise NotImplementedError("browser sessions are synchronous")
 
     async def adelete(self, session_key: str | None = None) -> None:

@@ -1,4 +1,6 @@
-"""What can be wrong with a request about accounts. HTTP statuses are given in `config/exceptions.py`."""
+"""What can be wrong with a request about accounts. HTTP statuses are given in
+`config/exceptions.py`.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ class EmailTaken(AccountsError):
     """There is an account for this address already."""
 
     code = "email_taken"
-    default_message = "There is an account with this e-mail address. Sign in, or reset the password."
+    default_message = (
+        "There is an account with this e-mail address. Sign in, or reset the password."
+    )
 
 
 class NotFound(AccountsError):

@@ -1,7 +1,7 @@
 """How often what may be tried. A deployment overrides single limits in ``ACCOUNTS_THROTTLES``.
 
-``ACCOUNTS_THROTTLES = {"signup_ip": (1000, 60), "signin_ip": None}``: (count, seconds), None for no limit.
-Limits are exact over any span of that length, not per calendar hour.
+``ACCOUNTS_THROTTLES = {"signup_ip": (1000, 60), "signin_ip": None}``: (count, seconds), None for no
+limit. Limits are exact over any span of that length, not per calendar hour.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ class Limit:
 
 
 DEFAULTS: dict[str, Limit | None] = {
-    # Every request to a path without a login, by address; counted in Redis, none while Redis is away.
+    # Every request to a path without a login, by address; counted in Redis, none while Redis is
+    # away.
     "auth_ip": Limit(300, 60),
     # The rest is counted in PostgreSQL.
     "signup_ip": Limit(20, 3600),
@@ -36,8 +37,9 @@ CODE_ATTEMPTS = 5  # tries of one mailed code
 CODE_SECONDS = {"LOGIN": 300, "VERIFY_EMAIL": 600, "RESET_PASSWORD": 600}
 LINK_SECONDS = {"VERIFY_EMAIL": 24 * 3600, "RESET_PASSWORD": 1800}
 
-# After this many wrong passwords in a row each further try has to wait: 1 s, doubled up to 15 minutes.
-# Never for good: anyone who knows an address can fail on purpose, and a mailed code still lets its owner in.
+# After this many wrong passwords in a row each further try has to wait: 1 s, doubled up to 15
+# minutes. Never for good: anyone who knows an address can fail on purpose, and a mailed code still
+# lets its owner in.
 FREE_FAILURES = 5
 FIRST_WAIT_SECONDS = 1
 LONGEST_WAIT_SECONDS = 15 * 60

@@ -1,4 +1,4 @@
-"""Looks at a browser's session once per request, so that pages and API calls see the same answer."""
+"""Looks at a browser's session once per request: pages and API calls see the same answer."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,7 +20,8 @@ TOUCH_EVERY = timedelta(minutes=5)
 
 
 class BrowserSessionMiddleware:
-    """Sets ``request.principal`` for a signed-in browser; stands after Django's AuthenticationMiddleware.
+    """Sets ``request.principal`` for a signed-in browser; stands after Django's
+    AuthenticationMiddleware.
 
     A cookie whose login session was revoked, or is idle too long, counts for nothing: the browser's
     session is emptied. Requests without the cookie, as those of API clients, cost nothing.

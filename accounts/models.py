@@ -27,7 +27,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # Of the device that signed up; None if somebody else made the account (see `services/otp.py`).
     signup_fingerprint = models.BinaryField(max_length=32, null=True, editable=False)
-    last_login = None  # type: ignore[assignment]  # login sessions tell more, without a write to this row
+    last_login = None  # login sessions tell more, without a write to this row
 
     USERNAME_FIELD = "email"
     EMAIL_FIELD = "email"
@@ -38,7 +38,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Meta:
         ordering = ("-created_at",)
         constraints = [
-            models.CheckConstraint(condition=Q(email=Lower(F("email"))), name="user_email_is_lower"),
+            models.CheckConstraint(
+                condition=Q(email=Lower(F("email"))), name="user_email_is_lower"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -56,7 +58,9 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 class EmailOtp(models.Model):
-    """One mailed code. It is made for unknown addresses too, without a user, so that both look the same."""
+    """One mailed code. It is made for unknown addresses too, without a user, so that both look the
+    same.
+    """
 
     class Purpose(models.TextChoices):
         LOGIN = "LOGIN"
@@ -103,7 +107,8 @@ class LoginSession(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="login_sessions")
     kind = models.CharField(max_length=8, choices=Kind.choices)
     method = models.CharField(max_length=8, choices=Method.choices)
-    browser_key_hash = models.CharField(max_length=40, default="", blank=True)  # key of the session's row
+    # The primary key of the browser's row in Django's session table, itself a hash.
+    browser_key_hash = models.CharField(max_length=40, default="", blank=True)
     user_agent = models.CharField(max_length=300, blank=True, default="")
     ip = models.GenericIPAddressField(null=True)
     fingerprint = models.BinaryField(max_length=32)  # of the client that last refreshed
@@ -122,7 +127,11 @@ class LoginSession(models.Model):
             models.Index("expires_at", name="session_expiry"),
         ]
         constraints = [
-            models.UniqueConstraint("browser_key_hash", condition=~Q(browser_key_hash=""), name="session_one_per_browser"),
+            models.UniqueConstraint(
+                "browser_key_hash",
+                condition=~Q(browser_key_hash=""),
+                name="session_one_per_browser",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -130,7 +139,8 @@ class LoginSession(models.Model):
 
 
 class ThrottleCounter(models.Model):
-    """Times of counted events under one key, or failures with a waiting time; exact under concurrency.
+    """Times of counted events under one key, or failures with a waiting time; exact under
+    concurrency.
 
     Kept in PostgreSQL, so that limits on guessing hold while Redis is away.
     """
@@ -147,7 +157,9 @@ class ThrottleCounter(models.Model):
 
 
 class OutgoingMail(models.Model):
-    """A mail owed to someone, written with what caused it. What it says is encrypted, and blanked once sent."""
+    """A mail owed to someone, written with what caused it. What it says is encrypted, and blanked
+    once sent.
+    """
 
     class State(models.TextChoices):
         WAITING = "WAITING"
@@ -162,7 +174,7 @@ class OutgoingMail(models.Model):
     to = models.EmailField(max_length=254)
     template = models.CharField(max_length=40)
     body = models.BinaryField()  # Fernet of the template's values
-    deliver = models.BooleanField(default=True)  # False: there is no such user; only the work is the same
+    deliver = models.BooleanField(default=True)  # False: no such user, only the work is the same
     state = models.CharField(max_length=8, choices=State.choices, default=State.WAITING)
     created_at = models.DateTimeField(default=timezone.now)
     not_before = models.DateTimeField(default=timezone.now)
@@ -173,7 +185,9 @@ class OutgoingMail(models.Model):
 
     class Meta:
         indexes = [
-            models.Index("not_before", condition=Q(state__in=["WAITING", "SENDING"]), name="mail_due"),
+            models.Index(
+                "not_before", condition=Q(state__in=["WAITING", "SENDING"]), name="mail_due"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,7 +1,8 @@
 """Mailed codes: how they are made and kept; pure.
 
-A six-digit code has too few values for a plain hash to hide it, so the hash is keyed with a key that is
-not in the database. The link in a mail carries a token of 256 bits for the same challenge instead.
+A six-digit code has too few values for a plain hash to hide it, so the hash is keyed with a key
+that is not in the database. The link in a mail carries a token of 256 bits for the same challenge
+instead.
 """
 
 import hashlib
@@ -24,12 +25,14 @@ def new_nonce() -> bytes:
 
 def code_hash(key: str, purpose: str, email: str, nonce: bytes, code: str) -> bytes:
     """Return what is stored of a code: good only for this purpose, address and challenge."""
-    message = b"|".join((b"code", purpose.encode(), email.encode(), nonce.hex().encode(), code.encode()))
+    message = b"|".join(
+        (b"code", purpose.encode(), email.encode(), nonce.hex().encode(), code.encode())
+    )
     return hmac.digest(key.encode(), message, "sha256")
 
 
 def link_token(key: str, purpose: str, challenge_id: UUID, nonce: bytes) -> str:
-    """Return the token of a mailed link: the challenge's id and a signature that only we can make."""
+    """Return the token of a mailed link: the challenge's id and a signature only we can make."""
     return f"{challenge_id.hex}.{_link_signature(key, purpose, challenge_id, nonce)}"
 
 

@@ -19,7 +19,8 @@ WAIT_SECONDS = 2.0
 # Words that anyone would try here first.
 CONTEXT_WORDS = ("sauda", "zerodha", "upstox", "groww", "angelone", "nifty", "sensex", "banknifty")
 
-# One hash takes a core and 19 MiB for some 20 to 40 ms: more at once would only make all of them late.
+# One hash takes a core and 19 MiB for some 20 to 40 ms: more at once would only make all of them
+# late.
 _slots = threading.BoundedSemaphore(os.cpu_count() or 2)
 
 
@@ -65,7 +66,9 @@ class ContextWordValidator:
         for word in CONTEXT_WORDS:
             rest = rest.replace(word, "")
         if len(rest) < len(password) and len(rest.strip("0123456789!@#$%^&*_-. ")) < 4:
-            raise ValidationError("This password is too easy to guess here.", code="password_context")
+            raise ValidationError(
+                "This password is too easy to guess here.", code="password_context"
+            )
 
     def get_help_text(self) -> str:
         return "Your password can't be built around the name of a broker or an index."
@@ -77,7 +80,8 @@ class MaximumLengthValidator:
     def validate(self, password: str, user: Any = None) -> None:
         if len(password) > LONGEST:
             raise ValidationError(
-                f"This password is too long. It may have {LONGEST} characters.", code="password_too_long"
+                f"This password is too long. It may have {LONGEST} characters.",
+                code="password_too_long",
             )
 
     def get_help_text(self) -> str:

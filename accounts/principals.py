@@ -1,4 +1,6 @@
-"""Who a request comes from, as a light value instead of a model: read on every authenticated request."""
+"""Who a request comes from, as a light value instead of a model: read on every authenticated
+request.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,7 +49,9 @@ _STANDING = """
 def principal_get(
     user_id: UUID, session_id: UUID, kind: str = LoginSession.Kind.API
 ) -> Principal | None:
-    """Return who holds this session, in one round trip; None if it or the user does not stand any more."""
+    """Return who holds this session, in one round trip; None if it or the user does not stand any
+    more.
+    """
     now = timezone.now()
     idle_since = now - timedelta(hours=settings.REFRESH_IDLE_HOURS)
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Every sign-in that Django makes, by our pages, its admin or a test, gets a login session of ours."""
+"""Every sign-in that Django makes, for a page, its admin or a test, gets a session of ours."""
 
 from typing import Any
 

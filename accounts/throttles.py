@@ -1,7 +1,8 @@
-"""Counting attempts: exactly and in PostgreSQL where guessing is at stake, roughly and in Redis for floods.
+"""Counting attempts: exactly and in PostgreSQL where guessing is at stake, roughly and in Redis for
+floods.
 
-Counters are written on their own, outside the transaction of what they guard, so that an attempt counts
-even if it fails.
+Counters are written on their own, outside the transaction of what they guard, so that an attempt
+counts even if it fails.
 """
 
 import hashlib
@@ -35,7 +36,8 @@ _HIT = f"""
     RETURNING admitted, hits[1]
 """  # noqa: S608
 _BACKOFF = """
-    INSERT INTO accounts_throttlecounter AS c (key, hits, admitted, failures, blocked_until, expires_at)
+    INSERT INTO accounts_throttlecounter AS c
+                (key, hits, admitted, failures, blocked_until, expires_at)
     VALUES (%(key)s, '{}', true, 1, NULL, %(expires)s)
     ON CONFLICT (key) DO UPDATE SET
         admitted = c.blocked_until IS NULL OR c.blocked_until <= %(now)s,
@@ -44,8 +46,8 @@ _BACKOFF = """
         blocked_until = CASE
             WHEN c.blocked_until > %(now)s THEN c.blocked_until
             WHEN c.expires_at > %(now)s AND c.failures + 1 >= %(free)s
-            THEN %(now)s + least(%(first)s * power(2, least(c.failures + 1 - %(free)s, 30)), %(longest)s)
-                           * interval '1 second' END,
+            THEN %(now)s + interval '1 second' * least(
+                %(first)s * power(2, least(c.failures + 1 - %(free)s, 30)), %(longest)s) END,
         expires_at = CASE WHEN c.blocked_until > %(now)s THEN c.expires_at ELSE %(expires)s END
     RETURNING admitted, blocked_until
 """
@@ -62,7 +64,7 @@ def hit(name: str, subject: str | None) -> None:
         return
     now = timezone.now()
     span = timedelta(seconds=limit.seconds)
-    values = {
+    values: dict[str, Any] = {
         "key": _key(name, subject),
         "now": now,
         "since": now - span,
@@ -85,7 +87,7 @@ def backoff_begin(subject: str) -> None:
         Throttled: the waiting time after the last failure is not over.
     """
     now = timezone.now()
-    values = {
+    values: dict[str, Any] = {
         "key": _key("backoff", subject),
         "now": now,
         "expires": now + timedelta(seconds=limits.FAILURES_FORGOTTEN_SECONDS),
@@ -109,8 +111,8 @@ def backoff_undo(subject: str) -> None:
     """Take back one count of a try that was never looked at."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE accounts_throttlecounter SET failures = greatest(failures - 1, 0), blocked_until = NULL"
-            " WHERE key = %s",
+            "UPDATE accounts_throttlecounter"
+            " SET failures = greatest(failures - 1, 0), blocked_until = NULL WHERE key = %s",
             [_key("backoff", subject)],
         )
 
@@ -155,5 +157,3 @@ class AuthFloodThrottle(BaseThrottle):
 
     def wait(self) -> float:
         return float(self._wait)
-
-

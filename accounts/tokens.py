@@ -1,6 +1,7 @@
 """Access and refresh tokens: JSON Web Tokens of our own claims, signed with a key for nothing else.
 
-``sub`` is the user, ``sid`` the login session, ``token_type`` keeps one kind from serving as the other.
+``sub`` is the user, ``sid`` the login session, ``token_type`` keeps one kind from serving as the
+other.
 """
 
 import hashlib
@@ -116,7 +117,7 @@ def new_jti() -> str:
 
 
 def child_jti(session_id: UUID, parent: str) -> str:
-    """Return the id of the one token that may follow ``parent``: the same however often it is made."""
+    """Return the id of the one token that may follow ``parent``: the same each time it is made."""
     message = b"|".join((b"refresh-child", session_id.bytes, parent.encode()))
     return hmac.digest(settings.JWT_SIGNING_KEY.encode(), message, "sha256").hex()[:32]
 

@@ -1,6 +1,6 @@
-"""Copies of the chain's end outside the database: against them a cut-off tail, or a chain rewritten by
-someone who has the key, shows. One JSON line per anchor, one file per day, only ever appended to.
-Ship the folder to a place that the database's administrator cannot write.
+"""Copies of the chain's end outside the database: against them a cut-off tail, or a chain rewritten
+by someone who has the key, shows. One JSON line per anchor, one file per day, only ever appended
+to. Ship the folder to a place that the database's administrator cannot write.
 """
 
 import hmac
@@ -18,7 +18,7 @@ from audit import canonical, keys
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The chain had this hash at this seq; ``genuine`` says whether a key of ours signed the line."""
+    """The chain had this hash at this seq; ``genuine`` if a key of ours signed the line."""
 
     seq: int
     hash: str
@@ -39,7 +39,9 @@ def _signature(key: str, seq: int, digest: str, at: str) -> str:
 
 
 def anchor_write() -> Anchor | None:
-    """Append the chain's end to today's file, on disk before this returns; None if nothing is sealed yet."""
+    """Append the chain's end to today's file, on disk before this returns; None if nothing is
+    sealed yet.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT seq, hash FROM audit_auditseal ORDER BY seq DESC LIMIT 1")
         last = cursor.fetchone()
@@ -57,7 +59,9 @@ def anchor_write() -> Anchor | None:
     folder().mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder() / f"{now:%Y-%m-%d}.jsonl"
     with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")  # one write in append mode: lines of two writers do not mix
+        file.write(
+            json.dumps(line) + "\n"
+        )  # one write in append mode: lines of two writers do not mix
         file.flush()
         os.fsync(file.fileno())
     return Anchor(**line, where=str(path), genuine=True)
@@ -72,7 +76,9 @@ def anchor_if_due(seconds: int) -> Anchor | None:
 
 
 def anchors_read() -> list[Anchor]:
-    """Return every anchor of the folder, oldest first. An unreadable line counts as one not genuine."""
+    """Return every anchor of the folder, oldest first. An unreadable line counts as one not
+    genuine.
+    """
     found = []
     for path in sorted(folder().glob("*.jsonl")):
         for number, text in enumerate(path.read_text().splitlines(), 1):

@@ -1,8 +1,8 @@
 """What an entry is made of, as bytes that can be signed; pure.
 
-The bytes of an entry must come out the same from the values that are written now and from the row that
-is read back in ten years. So everything is made plain first: no floats, Decimals as strings, times in
-UTC to the microsecond, keys sorted, and a version number in front.
+The bytes of an entry must come out the same from the values that are written now and from the row
+that is read back in ten years. So everything is made plain first: no floats, Decimals as strings,
+times in UTC to the microsecond, keys sorted, and a version number in front.
 """
 
 import hashlib
@@ -43,13 +43,19 @@ CONTENT = (
 )
 
 _SECRET_WORDS = frozenset(
-    "password passwd passphrase secret secrets token tokens otp totp pin mpin key keys authorization "
-    "cookie credential credentials jwt cvv signature checksum".split()
-)
+    {
+        "password", "passwd", "passphrase", "secret", "secrets", "token", "tokens", "otp", "totp",
+        "pin", "mpin", "key", "keys", "authorization", "cookie", "credential", "credentials", "jwt",
+        "cvv", "signature", "checksum",
+    }
+)  # fmt: skip
 # Names that end in such a word and hold no secret.
 _HARMLESS_NAMES = frozenset(
-    "exchange_token instrument_token instrument_key idempotency_key dedupe_key key_id token_type".split()
-)
+    {
+        "exchange_token", "instrument_token", "instrument_key", "idempotency_key", "dedupe_key",
+        "key_id", "token_type",
+    }
+)  # fmt: skip
 _SECRET_SHAPE = re.compile(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|gAAAA[\w-]{20,}={0,2}")
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -65,13 +71,13 @@ def is_secret_name(name: str) -> bool:
 
 
 def clean_text(value: str) -> str:
-    """Return the text without what PostgreSQL cannot store and without tokens known by their shape."""
+    """Return the text without what PostgreSQL cannot store, and without tokens by their shape."""
     value = _UNSTORABLE.sub("\ufffd", value)
     return _SECRET_SHAPE.sub(MASK, value)
 
 
 def plain(value: Any, name: str = "") -> Any:
-    """Return the value as redacted plain JSON whose bytes do not change on a way through ``jsonb``."""
+    """Return the value as redacted plain JSON that comes back from ``jsonb`` as it went in."""
     if name and value not in (None, "") and not isinstance(value, bool) and is_secret_name(name):
         return MASK
     if value is None or isinstance(value, bool):
@@ -118,7 +124,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 
 def content_bytes(values: Mapping[str, Any]) -> bytes:
-    """Return the bytes of an entry; ``values`` has the columns of ``CONTENT``, ``changes`` plain."""
+    """Return the bytes of an entry: the columns of ``CONTENT``, ``changes`` made plain."""
     row: list[Any] = [VERSION]
     for column in CONTENT:
         value = values[column]
@@ -139,7 +145,7 @@ def content_bytes_of_row(row: list[Any]) -> bytes:
     return _encoder.encode([VERSION, *row])
 
 
-# --- Keys and signatures ---------------------------------------------------------------------------
+# --- Keys and signatures --------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=64)
@@ -150,12 +156,12 @@ def key_id(key: str) -> str:
 
 @lru_cache(maxsize=64)
 def subkey(key: str, purpose: str) -> bytes:
-    """Return a key for one purpose only, so that a signature of one kind is never valid as another."""
+    """Return a key for one purpose: a signature of one kind is never valid as another."""
     return hmac.digest(key.encode(), b"sauda-audit-" + purpose.encode(), "sha256")
 
 
 def entry_mac(key: str, content: bytes) -> bytes:
-    """Return what proves that an entry was written by a holder of the key: key id, then 128 bits."""
+    """Return what proves that a holder of the key wrote the entry: key id, then 128 bits."""
     signature = hmac.digest(subkey(key, "entry"), content, "sha256")
     return bytes.fromhex(key_id(key)) + signature[:MAC_LENGTH]
 

@@ -1,4 +1,4 @@
-"""Opens the audit context of each request: its id and where it came from. Who asks is bound later."""
+"""Opens the audit context of each request: its id and where it came from. Who asks comes later."""
 
 import ipaddress
 from collections.abc import Callable
@@ -27,8 +27,9 @@ class AuditContextMiddleware:
 def client_ip(request: HttpRequest) -> str | None:
     """Return the caller's address, or None where there is none (a unix socket).
 
-    ``X-Forwarded-For`` is believed only for as many entries, counted from its end, as proxies of ours
-    (``TRUSTED_PROXIES``) have appended to it; what stands before those was written by the caller.
+    ``X-Forwarded-For`` is believed only for as many entries, counted from its end, as proxies of
+    ours (``TRUSTED_PROXIES``) have appended to it; what stands before those was written by the
+    caller.
     """
     given = request.META.get("REMOTE_ADDR", "")
     if proxies := settings.TRUSTED_PROXIES:

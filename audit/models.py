@@ -28,7 +28,9 @@ class CurrentTransaction(Func):
 
 
 class AuditEntry(models.Model):
-    """One thing that happened, written in the transaction that did it (see ``audit.services.record``)."""
+    """One thing that happened, written in the transaction that did it (see
+    ``audit.services.record``).
+    """
 
     id = models.BigAutoField(primary_key=True)
     xact = Xid8Field(db_default=CurrentTransaction(), editable=False)
@@ -38,7 +40,7 @@ class AuditEntry(models.Model):
     actor_kind = models.TextField()
     actor_id = models.UUIDField(null=True)
     session_id = models.UUIDField(null=True)
-    ip = models.TextField(null=True)  # noqa: DJ001
+    ip = models.TextField(null=True)
     action = models.TextField()
     object_type = models.TextField()
     object_id = models.TextField()
@@ -63,8 +65,9 @@ class AuditEntry(models.Model):
 class AuditSeal(models.Model):
     """One link of the chain over the entries, in the order of (transaction, id) within an era.
 
-    An era ends when the database was restored into a new PostgreSQL cluster whose transaction ids begin
-    anew; ``era`` is the last entry id of the one before, so entries of this era have greater ids.
+    An era ends when the database was restored into a new PostgreSQL cluster whose transaction ids
+    begin anew; ``era`` is the last entry id of the one before, so entries of this era have greater
+    ids.
     """
 
     seq = models.BigIntegerField(primary_key=True)

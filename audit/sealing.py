@@ -1,8 +1,9 @@
 """The second stage of the log: one sealer chains the entries whose transactions have ended.
 
-Writers take no lock and know nothing of the chain. An entry may become visible later than one with a
-greater id, so the id alone would skip rows; but once a transaction id is below the oldest one still
-running, no row of it can appear any more. Entries are sealed in the order (transaction, id) up to there.
+Writers take no lock and know nothing of the chain. An entry may become visible later than one with
+a greater id, so the id alone would skip rows; but once a transaction id is below the oldest one
+still running, no row of it can appear any more. Entries are sealed in the order (transaction, id)
+up to there.
 """
 
 import logging
@@ -22,8 +23,8 @@ BATCH = 5000
 
 # How PostgreSQL prints the columns of canonical.CONTENT so that their bytes are the signed ones.
 CONTENT_SQL = """e.uid::text, to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    e.user_id::text, e.actor_kind, e.actor_id::text, e.session_id::text, e.ip, e.action, e.object_type,
-    e.object_id, e.changes::text, e.reason, e.request_id, e.app_version"""
+    e.user_id::text, e.actor_kind, e.actor_id::text, e.session_id::text, e.ip, e.action,
+    e.object_type, e.object_id, e.changes::text, e.reason, e.request_id, e.app_version"""
 CHANGES_AT = canonical.CONTENT.index("changes")
 
 _CANDIDATES = f"""
@@ -41,9 +42,11 @@ _LAST = """
 """
 _INSERT = """
     INSERT INTO audit_auditseal (seq, entry_id, xact, era, prev_hash, hash, key_id, sealed_at)
-    SELECT seq, entry_id, xact::xid8, %(era)s, prev_hash, hash, %(key_id)s, %(sealed_at)s::timestamptz
+    SELECT seq, entry_id, xact::xid8, %(era)s, prev_hash, hash, %(key_id)s,
+           %(sealed_at)s::timestamptz
       FROM unnest(%(seq)s::bigint[], %(entry_id)s::bigint[], %(xact)s::text[],
-                  %(prev_hash)s::bytea[], %(hash)s::bytea[]) AS t (seq, entry_id, xact, prev_hash, hash)
+                  %(prev_hash)s::bytea[], %(hash)s::bytea[])
+           AS t (seq, entry_id, xact, prev_hash, hash)
 """
 
 _decode = msgspec.json.Decoder().decode
@@ -73,9 +76,11 @@ def mac_is_valid(mac: bytes, content: bytes) -> bool:
 
 
 def seal(limit: int = BATCH) -> int:
-    """Seal up to ``limit`` ended entries and return how many were sealed; 0 if another sealer is at it.
+    """Seal up to ``limit`` ended entries and return how many were sealed; 0 if another sealer is at
+    it.
 
-    An entry that no holder of the key has written is left out and logged; ``verify_audit`` names it.
+    An entry that no holder of the key has written is left out and logged; ``verify_audit`` names
+    it.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
@@ -97,7 +102,7 @@ def _tail(cursor: Any) -> Tail:
 
 
 def _begin_era(cursor: Any, tail: Tail, next_xact: int) -> Tail:
-    """Step over to the transaction ids of a new cluster, once what came from the old one is sealed."""
+    """Step over to the transaction ids of a new cluster, after sealing what the old one left."""
     _extend(cursor, tail, None, ended=True)
     cursor.execute(
         "SELECT max(id) FROM audit_auditentry WHERE xact >= %s::xid8 AND id > %s",
@@ -111,7 +116,11 @@ def _begin_era(cursor: Any, tail: Tail, next_xact: int) -> Tail:
 
 def _extend(cursor: Any, tail: Tail, limit: int | None, *, ended: bool = False) -> int:
     sealed = 0
-    query = _CANDIDATES.replace("e.xact < pg_snapshot_xmin(pg_current_snapshot())", "true") if ended else _CANDIDATES
+    query = (
+        _CANDIDATES.replace("e.xact < pg_snapshot_xmin(pg_current_snapshot())", "true")
+        if ended
+        else _CANDIDATES
+    )
     while limit is None or sealed < limit:
         size = BATCH if limit is None else min(BATCH, limit - sealed)
         cursor.execute(

@@ -27,9 +27,15 @@ class Proof:
 
 
 def entry_list(
-    *, user_id: UUID, everyone: bool = False, action: str = "", object_type: str = "", object_id: str = ""
+    *,
+    user_id: UUID,
+    everyone: bool = False,
+    action: str = "",
+    object_type: str = "",
+    object_id: str = "",
 ) -> QuerySet[AuditEntry]:
-    """Return the entries of the user's own log, newest first; of every log with ``everyone`` (staff).
+    """Return the entries of the user's own log, newest first; of every log with ``everyone``
+    (staff).
 
     ``action`` ends in ``.`` to mean a family: ``auth.`` finds ``auth.signin``.
     """
@@ -38,7 +44,9 @@ def entry_list(
         entries = entries.filter(user_id=user_id)
     if action:
         family = action.endswith(".")
-        entries = entries.filter(action__startswith=action) if family else entries.filter(action=action)
+        entries = (
+            entries.filter(action__startswith=action) if family else entries.filter(action=action)
+        )
     if object_type:
         entries = entries.filter(object_type=object_type)
     return entries.filter(object_id=object_id) if object_id else entries
@@ -57,7 +65,9 @@ def entry_proof(entry_id: int) -> Proof:
     seq, xact, era, previous, digest, key_id, sealed_at, sealed_text, before, *columns = found
     key = keys.find_key(key_id)
     place = canonical.position(seq, entry_id, int(xact), era, sealed_text)
-    fits = key is not None and canonical.seal_hash(key, previous, place, content_of(columns)) == digest
+    fits = (
+        key is not None and canonical.seal_hash(key, previous, place, content_of(columns)) == digest
+    )
     follows = previous == (canonical.GENESIS if seq == 1 else before)
     return Proof(
         sealed=True,

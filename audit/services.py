@@ -28,10 +28,10 @@ _CASTS = {
 }
 PREFIX = "audit_"
 
-# One entry as a statement. A data-modifying CTE appends " FROM changed" to write it only if there was a change.
-ENTRY_INSERT = (
-    f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) SELECT "  # noqa: S608
-    + ", ".join(f"%({PREFIX}{name})s::{_CASTS.get(name, 'text')}" for name in COLUMNS)
+# One entry as a statement. A data-modifying CTE appends " FROM changed" to write it only if there
+# was a change.
+ENTRY_INSERT = f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) SELECT " + ", ".join(
+    f"%({PREFIX}{name})s::{_CASTS.get(name, 'text')}" for name in COLUMNS
 )
 
 
@@ -55,8 +55,8 @@ def record(
 ) -> None:
     """Append one entry in the caller's transaction: one INSERT, no lock.
 
-    ``action`` is a dotted word such as ``order.placed``; ``user_id`` is the person whose log it belongs
-    to; ``changes`` is masked by field name and by the shape of values before it is stored.
+    ``action`` is a dotted word such as ``order.placed``; ``user_id`` is the person whose log it
+    belongs to; ``changes`` is masked by field name and by the shape of values before it is stored.
     """
     values = entry_params(
         action,
@@ -89,7 +89,7 @@ def entry_values(
     reason: str = "",
     actor: Actor | None = None,
 ) -> dict[str, Any]:
-    """Return the columns of an entry (``COLUMNS``), signed, for a statement that writes it itself."""
+    """Return the columns of an entry (``COLUMNS``), signed, for a statement that writes it."""
     context = current()
     actor_kind = actor.kind if actor else context.actor_kind
     values: dict[str, Any] = {
@@ -113,7 +113,9 @@ def entry_values(
 
 
 def entry_params(action: str, **entry: Any) -> dict[str, Any]:
-    """Return ``entry_values`` as the parameters of ``ENTRY_INSERT``; takes the keywords of ``record``."""
+    """Return ``entry_values`` as the parameters of ``ENTRY_INSERT``; takes the keywords of
+    ``record``.
+    """
     values = entry_values(action, **entry)
     values["changes"] = msgspec.json.encode(values["changes"]).decode()
     return {PREFIX + name: value for name, value in values.items()}

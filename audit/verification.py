@@ -1,4 +1,4 @@
-"""Does the log show everything that happened, unchanged? Walks the chain and names what is broken."""
+"""Does the log show everything that happened, unchanged? Names what is broken."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from audit.sealing import CONTENT_SQL, content_of, mac_is_valid
 
 CHUNK = 20_000
 MOST_FINDINGS = 20
-# Clocks of several machines, and transactions that take a while, may put times out of order by this.
+# Clocks of several machines, and transactions that take a while, may put times out of order by
+# this.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
@@ -42,7 +43,9 @@ class Finding:
 
 @dataclass(slots=True)
 class Verification:
-    """What a walk found; ``ok`` if nothing is broken. Rows newer than the chain are unsealed, not broken."""
+    """What a walk found; ``ok`` if nothing is broken. Rows newer than the chain are unsealed, not
+    broken.
+    """
 
     checked: int = 0
     last_seq: int = 0
@@ -81,8 +84,10 @@ _UNSEALED = f"""
 """  # noqa: S608
 _GUARDS = """
     SELECT wanted.tab || '.' || wanted.name
-      FROM (VALUES ('audit_auditentry', 'audit_entry_no_change'), ('audit_auditentry', 'audit_entry_no_truncate'),
-                   ('audit_auditseal', 'audit_seal_no_change'), ('audit_auditseal', 'audit_seal_no_truncate')
+      FROM (VALUES ('audit_auditentry', 'audit_entry_no_change'),
+                   ('audit_auditentry', 'audit_entry_no_truncate'),
+                   ('audit_auditseal', 'audit_seal_no_change'),
+                   ('audit_auditseal', 'audit_seal_no_truncate')
            ) AS wanted (tab, name)
      WHERE NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = wanted.tab::regclass
                           AND t.tgname = wanted.name AND t.tgenabled IN ('O', 'A'))
@@ -156,7 +161,9 @@ class _Walk:
             else:
                 self._found(Break.ANCHOR, f"anchor {anchor.where} was not signed by a key of ours")
 
-    def _found(self, kind: Break, message: str, seq: int | None = None, entry: int | None = None) -> None:
+    def _found(
+        self, kind: Break, message: str, seq: int | None = None, entry: int | None = None
+    ) -> None:
         if not self.result.full:
             self.result.findings.append(Finding(kind, message, seq, entry))
 
@@ -172,13 +179,17 @@ class _Walk:
                 seq, sealed_id,
             )  # fmt: skip
         if entry_id is None:
-            self._found(Break.DELETED, f"entry {sealed_id} was deleted (seal {seq})", seq, sealed_id)
+            self._found(
+                Break.DELETED, f"entry {sealed_id} was deleted (seal {seq})", seq, sealed_id
+            )
         else:
             content = content_of(columns)
             key = keys.find_key(key_id)
             place = canonical.position(seq, sealed_id, int(entry_xact), era, sealed_text)
             if key is None:
-                self._found(Break.REWRITTEN, f"seal {seq} names the unknown key {key_id}", seq, sealed_id)
+                self._found(
+                    Break.REWRITTEN, f"seal {seq} names the unknown key {key_id}", seq, sealed_id
+                )
             elif canonical.seal_hash(key, previous, place, content) != digest or entry_xact != xact:
                 self._mismatch(seq, sealed_id, mac_is_valid(mac, content))
             self._clock(seq, sealed_id, sealed_at, at)
@@ -198,19 +209,29 @@ class _Walk:
         if genuine:
             self._found(
                 Break.REWRITTEN,
-                f"entry {entry_id} is genuine but not the one sealed as {seq}: rows were swapped, or the seal rewritten",
+                f"entry {entry_id} is genuine but not what seal {seq} was made for:"
+                " rows were swapped, or the seal was rewritten",
                 seq, entry_id,
             )  # fmt: skip
         else:
-            self._found(Break.EDITED, f"entry {entry_id} is not what was written (seal {seq})", seq, entry_id)
+            self._found(
+                Break.EDITED,
+                f"entry {entry_id} is not what was written (seal {seq})",
+                seq,
+                entry_id,
+            )
 
     def _clock(self, seq: int, entry_id: int, sealed_at: datetime, at: datetime) -> None:
         back = self.sealed_at is not None and sealed_at < self.sealed_at - CLOCK_TOLERANCE
         late = self.newest_at is not None and at < self.newest_at - CLOCK_TOLERANCE
         if back or late or at > sealed_at + CLOCK_TOLERANCE:
-            self._found(Break.CLOCK, f"time ran backwards at entry {entry_id} (seal {seq})", seq, entry_id)
+            self._found(
+                Break.CLOCK, f"time ran backwards at entry {entry_id} (seal {seq})", seq, entry_id
+            )
         self.sealed_at = sealed_at
-        self.newest_at = at  # the clock as it now is: a step back is told once, not at every later row
+        self.newest_at = (
+            at  # the clock as it now is: a step back is told once, not at every later row
+        )
 
     def _gap(self, first: int, last: int) -> None:
         which = f"seal {first} is" if first == last else f"seals {first} to {last} are"
@@ -234,7 +255,12 @@ class _Walk:
 
     @property
     def position(self) -> dict[str, Any]:
-        return {"era": self.era, "xact": self.xact, "entry_id": self.entry_id, "limit": MOST_FINDINGS}
+        return {
+            "era": self.era,
+            "xact": self.xact,
+            "entry_id": self.entry_id,
+            "limit": MOST_FINDINGS,
+        }
 
 
 def _hash_of(seq: int) -> bytes | None:
@@ -245,11 +271,11 @@ def _hash_of(seq: int) -> bytes | None:
 
 
 def _left_out(result: Verification, walk: _Walk) -> None:
-    """Rows that stand before the chain's end and are not part of it: put in afterwards, or refused."""
+    """Rows before the chain's end that are not part of it: put in afterwards, or refused."""
     with connection.cursor() as cursor:
         cursor.execute(_LEFT_OUT, walk.position)
         for (entry_id,) in cursor.fetchall():
-            message = f"entry {entry_id} is older than the chain's end and not sealed: it was put in from outside"
+            message = f"entry {entry_id} is older than the chain's end and not part of it"
             result.findings.append(Finding(Break.FORGED, message, None, entry_id))
 
 
@@ -262,7 +288,9 @@ def _unsealed(result: Verification, walk: _Walk) -> None:
                 result.unsealed += 1
                 oldest = at if oldest is None else min(oldest, at)
                 if not mac_is_valid(mac, content_of(columns)) and not result.full:
-                    message = f"entry {entry_id} (not sealed yet) was not written by this application"
+                    message = (
+                        f"entry {entry_id} (not sealed yet) was not written by this application"
+                    )
                     result.findings.append(Finding(Break.FORGED, message, None, entry_id))
     if oldest is not None:
         result.unsealed_seconds = max(0.0, (timezone.now() - oldest).total_seconds())

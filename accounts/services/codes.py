@@ -1,7 +1,7 @@
 """Mailed codes and links: a challenge is stored and mailed, and answered once.
 
-Whether an address has an account must not show: an unknown one gets a challenge too, whose code nobody
-was told, and a mail that is written and not delivered.
+Whether an address has an account must not show: an unknown one gets a challenge too, whose code
+nobody was told, and a mail that is written and not delivered.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
+from django.urls import Resolver404, resolve
 from django.utils import timezone
 
 from accounts import limits, otp, throttles
@@ -60,7 +61,7 @@ def code_request_throttle(purpose: Purpose, email: str, client: Client) -> None:
 
 
 def code_create(purpose: Purpose, email: str, user: User | None, client: Client) -> UUID:
-    """Store a challenge in place of older ones, owe its mail, and return its id. One transaction."""
+    """Store a challenge in place of older ones and owe its mail, at once; returns its id."""
     key, now = settings.OTP_KEY, timezone.now()
     nonce, code = otp.new_nonce(), otp.new_code()
     lifetime = limits.LINK_SECONDS.get(purpose, limits.CODE_SECONDS[purpose])
@@ -97,11 +98,23 @@ def code_create(purpose: Purpose, email: str, user: User | None, client: Client)
 
 def _mail_values(purpose: Purpose, challenge_id: UUID, nonce: bytes, code: str) -> dict[str, Any]:
     values: dict[str, Any] = {"code": code, "minutes": limits.CODE_SECONDS[purpose] // 60}
-    if page := LINK_PAGES.get(purpose):
+    if page := _link_page(purpose):
         token = otp.link_token(settings.OTP_KEY, purpose, challenge_id, nonce)
         values["link"] = f"{settings.PUBLIC_URL}{page}?token={token}"
         values["link_minutes"] = limits.LINK_SECONDS[purpose] // 60
     return values
+
+
+def _link_page(purpose: Purpose) -> str | None:
+    """Return the page for links of this purpose, if this deployment serves one."""
+    page = LINK_PAGES.get(purpose)
+    if page is None:
+        return None
+    try:
+        resolve(page)
+    except Resolver404:
+        return None
+    return page
 
 
 def code_answer_throttle(email: str, client: Client) -> None:
@@ -114,11 +127,14 @@ def code_answer_throttle(email: str, client: Client) -> None:
     throttles.hit("code_verify_account", email)
 
 
-def code_answer(purpose: Purpose, email: str, code: str, challenge_id: UUID | None) -> Answer | None:
-    """Try a code against its challenge, or against the latest of the address. None if it was not met.
+def code_answer(
+    purpose: Purpose, email: str, code: str, challenge_id: UUID | None
+) -> Answer | None:
+    """Try a code against its challenge, or against the latest of the address. None if it was not
+    met.
 
-    Each try counts, at most five are looked at, and one can succeed: a single UPDATE decides, so this
-    holds for tries at the same instant. Call it where a failure is committed too.
+    Each try counts, at most five are looked at, and one can succeed: a single UPDATE decides, so
+    this holds for tries at the same instant. Call it where a failure is committed too.
     """
     now = timezone.now()
     challenges = EmailOtp.objects.filter(email=email, purpose=purpose)
@@ -155,7 +171,9 @@ def link_find(purpose: Purpose, token: str, client: Client) -> EmailOtp | None:
     challenge_id = otp.challenge_of_link(token)
     if challenge_id is None:
         return None
-    challenge = _open(purpose, timezone.now()).select_related("user").filter(pk=challenge_id).first()
+    challenge = (
+        _open(purpose, timezone.now()).select_related("user").filter(pk=challenge_id).first()
+    )
     if challenge is None:
         return None
     genuine = otp.link_is_genuine(

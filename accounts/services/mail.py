@@ -1,6 +1,7 @@
 """Mails: owed in the transaction that causes them, sent by a worker, never lost with a queue.
 
-Codes and links are encrypted while they wait and gone once the mail has left; tasks are given ids only.
+Codes and links are encrypted while they wait and gone once the mail has left; tasks are given ids
+only.
 """
 
 import base64
@@ -28,7 +29,8 @@ from accounts.models import OutgoingMail
 logger = logging.getLogger(__name__)
 
 State = OutgoingMail.State
-# Seconds before each further try. The server may be away for a while; a code is soon worthless anyway.
+# Seconds before each further try. The server may be away for a while; a code is soon worthless
+# anyway.
 RETRY_AFTER = (5, 15, 60, 300, 1800, 3600)
 NOTICE_LIFETIME = timedelta(hours=24)
 
@@ -52,8 +54,8 @@ def mail_enqueue(
 ) -> UUID:
     """Owe a mail in the caller's transaction and wake a worker after the commit.
 
-    ``expires_at`` is when it is no longer worth sending. With ``deliver=False`` all the work is done
-    except the sending, so that a caller cannot tell whether the address is known.
+    ``expires_at`` is when it is no longer worth sending. With ``deliver=False`` all the work is
+    done except the sending, so that a caller cannot tell whether the address is known.
     """
     now = timezone.now()
     mail = OutgoingMail.objects.create(
@@ -72,7 +74,8 @@ def mail_enqueue(
 def mail_send(mail_id: UUID) -> bool:
     """Send one owed mail if it is due and nobody else is sending it. Returns whether it left.
 
-    A worker that dies while sending leaves a claim that ends after a minute: such a mail may arrive twice.
+    A worker that dies while sending leaves a claim that ends after a minute: such a mail may arrive
+    twice.
     """
     now = timezone.now()
     claimed = OutgoingMail.objects.filter(
@@ -120,7 +123,9 @@ def _message(mail: OutgoingMail) -> EmailMultiAlternatives:
         to=[mail.to],
         headers={"Auto-Submitted": "auto-generated"},
     )
-    message.attach_alternative(render_to_string(f"{folder}/{mail.template}.html", context), "text/html")
+    message.attach_alternative(
+        render_to_string(f"{folder}/{mail.template}.html", context), "text/html"
+    )
     return message
 
 
@@ -150,7 +155,8 @@ def mails_delete_old(now: datetime) -> int:
     """Delete what was sent or dropped a week ago, and what failed a month ago."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM accounts_outgoingmail WHERE (state IN ('SENT', 'DROPPED') AND created_at < %s)"
+            "DELETE FROM accounts_outgoingmail"
+            " WHERE (state IN ('SENT', 'DROPPED') AND created_at < %s)"
             " OR (state = 'FAILED' AND created_at < %s)",
             [now - timedelta(days=7), now - timedelta(days=30)],
         )

@@ -1,4 +1,4 @@
-"""Changing a password, and getting in again without one. Either ends every other session at once."""
+"""Changing a password, and getting in again without one. Either ends every other session."""
 
 from uuid import UUID
 
@@ -99,7 +99,12 @@ def password_reset_by_link(*, token: str, new: str, client: Client) -> None:
 def _reset(answer: codes.Answer | None, new: str) -> None:
     user = answer.user if answer else None
     if user is None or not user.is_active:
-        record("auth.reset_refused", object_type="challenge", object_id="", user_id=user.pk if user else None)
+        record(
+            "auth.reset_refused",
+            object_type="challenge",
+            object_id="",
+            user_id=user.pk if user else None,
+        )
         raise InvalidCode
     _set(user, new, "auth.password_reset", "password_reset")
     throttles.backoff_clear(user.email)

@@ -1,8 +1,8 @@
 """Login sessions: opened, refreshed, ended. The one place where tokens are handed out.
 
-A refresh token is good once. If it comes again, either a thief or its owner uses a copy, and nobody can
-tell which: the session ends for both. Only the same device may repeat within five seconds, since it may
-have sent its request twice; it then gets the very token it should have got.
+A refresh token is good once. If it comes again, either a thief or its owner uses a copy, and nobody
+can tell which: the session ends for both. Only the same device may repeat within five seconds,
+since it may have sent its request twice; it then gets the very token it should have got.
 """
 
 from datetime import datetime, timedelta
@@ -31,8 +31,10 @@ GRACE = timedelta(seconds=5)
 _ROTATE = """
     UPDATE accounts_loginsession s
        SET previous_hash = refresh_hash, refresh_hash = %(child)s, rotated_at = %(now)s,
-           last_used_at = %(now)s, fingerprint = %(fingerprint)s, user_agent = %(user_agent)s, ip = %(ip)s::inet
-     WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND s.kind = 'API' AND s.refresh_hash = %(presented)s
+           last_used_at = %(now)s, fingerprint = %(fingerprint)s, user_agent = %(user_agent)s,
+           ip = %(ip)s::inet
+     WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND s.kind = 'API'
+       AND s.refresh_hash = %(presented)s
        AND s.revoked_at IS NULL AND s.expires_at > %(now)s AND s.last_used_at > %(idle_since)s
        AND EXISTS (SELECT 1 FROM accounts_user u WHERE u.id = s.user_id AND u.is_active)
     RETURNING s.expires_at
@@ -42,8 +44,8 @@ _ROTATE = """
 def session_open(*, user: User, method: LoginSession.Method, client: Client) -> TokenPair:
     """Open a session for a device that has proved who it is, and return its first tokens.
 
-    The user's row is locked, and compared with the one the proof was checked against: a password that
-    was changed, or a user that was deactivated, in between opens nothing.
+    The user's row is locked, and compared with the one the proof was checked against: a password
+    that was changed, or a user that was deactivated, in between opens nothing.
 
     Raises:
         InvalidCredentials: the user is not as it was when the proof was checked.
@@ -128,7 +130,7 @@ def session_refresh(*, refresh_token: str, client: Client) -> TokenPair:
 
 
 def _rotate(claims: Claims, client: Client) -> tuple[datetime, datetime] | None:
-    """Make the child the good token, if the one presented still was. One UPDATE decides who wins."""
+    """Make the child the good token if the presented one still was. One UPDATE decides who wins."""
     now = timezone.now()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -149,12 +151,19 @@ def _rotate(claims: Claims, client: Client) -> tuple[datetime, datetime] | None:
     if row is None:
         return None
     with _acting(claims):
-        record("auth.refreshed", object_type="session", object_id=claims.session_id, user_id=claims.user_id)
+        record(
+            "auth.refreshed",
+            object_type="session",
+            object_id=claims.session_id,
+            user_id=claims.user_id,
+        )
     return now, row[0]
 
 
 def _repeat(claims: Claims, client: Client) -> tuple[datetime | None, datetime]:
-    """Decide about a token that is not the good one of its session; ``(None, ...)`` if it was reused."""
+    """Decide about a token that is not the good one of its session; ``(None, ...)`` if it was
+    reused.
+    """
     now = timezone.now()
     session = (
         LoginSession.objects.select_for_update(of=("self",), no_key=True)
@@ -179,14 +188,22 @@ def _repeat(claims: Claims, client: Client) -> tuple[datetime | None, datetime]:
     mail_enqueue(
         "session_ended",
         to=email,
-        values={"ip": client.ip or "", "user_agent": client.user_agent, "at": f"{now:%d %b %Y %H:%M} UTC"},
+        values={
+            "ip": client.ip or "",
+            "user_agent": client.user_agent,
+            "at": f"{now:%d %b %Y %H:%M} UTC",
+        },
     )
     return None, session.expires_at
 
 
 def _stands(session: LoginSession, now: datetime) -> bool:
     idle_since = now - timedelta(hours=settings.REFRESH_IDLE_HOURS)
-    return session.revoked_at is None and session.expires_at > now and session.last_used_at > idle_since
+    return (
+        session.revoked_at is None
+        and session.expires_at > now
+        and session.last_used_at > idle_since
+    )
 
 
 def session_logout(*, refresh_token: str) -> None:
@@ -221,7 +238,9 @@ def session_revoke(*, user_id: UUID, session_id: UUID, reason: str = "revoked") 
         _end(own, reason, "auth.session_revoked")
 
 
-def sessions_revoke_all(*, user_id: UUID, keep: UUID | None = None, reason: str = "revoked_all") -> int:
+def sessions_revoke_all(
+    *, user_id: UUID, keep: UUID | None = None, reason: str = "revoked_all"
+) -> int:
     """End every session of the user but ``keep``; returns how many were ended."""
     with transaction.atomic():
         own = LoginSession.objects.filter(user_id=user_id)
@@ -230,7 +249,9 @@ def sessions_revoke_all(*, user_id: UUID, keep: UUID | None = None, reason: str 
 
 def _end(sessions: QuerySet[LoginSession], reason: str, action: str) -> int:
     """Mark sessions as ended, delete the browsers' rows, and log each."""
-    ended = list(sessions.filter(revoked_at=None).select_for_update(of=("self",), no_key=True).order_by("pk"))
+    ended = list(
+        sessions.filter(revoked_at=None).select_for_update(of=("self",), no_key=True).order_by("pk")
+    )
     if not ended:
         return 0
     LoginSession.objects.filter(pk__in=[s.pk for s in ended]).update(
@@ -250,7 +271,9 @@ def _end(sessions: QuerySet[LoginSession], reason: str, action: str) -> int:
 
 
 def session_touch(*, session_id: UUID, seen_before: datetime) -> None:
-    """Note that a browser session is in use, unless someone else just did. Not audited: nothing changes hands."""
+    """Note that a browser session is in use, unless someone else just did. Not audited: nothing
+    changes hands.
+    """
     LoginSession.objects.filter(pk=session_id, last_used_at__lte=seen_before).update(
         last_used_at=timezone.now()
     )
@@ -260,5 +283,3 @@ def _acting(claims: Claims) -> Any:
     return context.scope(
         actor_kind=ActorKind.USER, actor_id=claims.user_id, session_id=claims.session_id
     )
-
-

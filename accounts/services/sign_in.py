@@ -106,7 +106,9 @@ def otp_request(*, email: str, client: Client) -> UUID:
     """
     email = normal_email(email)
     codes.code_request_throttle(EmailOtp.Purpose.LOGIN, email, client)
-    return codes.code_create(EmailOtp.Purpose.LOGIN, email, _active(user_by_email(email=email)), client)
+    return codes.code_create(
+        EmailOtp.Purpose.LOGIN, email, _active(user_by_email(email=email)), client
+    )
 
 
 def otp_login(
@@ -124,9 +126,7 @@ def otp_login(
     return sessions.session_open(user=user, method=Method.OTP, client=client)
 
 
-def otp_check(
-    *, email: str, code: str, challenge_id: UUID | None = None, client: Client
-) -> User:
+def otp_check(*, email: str, code: str, challenge_id: UUID | None = None, client: Client) -> User:
     """Use a mailed code up and return its user; raises as ``otp_login``."""
     email = normal_email(email)
     codes.code_answer_throttle(email, client)
@@ -145,8 +145,9 @@ def otp_check(
 def _mailbox_proved(user: User, client: Client) -> User:
     """Mark the address as verified, at its first proof, and return the user as it now is.
 
-    Whoever signs up with somebody else's address must not keep a way in once its owner comes: if the
-    account was made on another device than the one that proves the mailbox, its password and sessions go.
+    Whoever signs up with somebody else's address must not keep a way in once its owner comes: if
+    the account was made on another device than the one that proves the mailbox, its password and
+    sessions go.
     """
     user = User.objects.select_for_update(of=("self",), no_key=True).get(pk=user.pk)
     if user.email_verified:
@@ -206,7 +207,7 @@ def _active(user: User | None) -> User | None:
 
 
 def _signin_failed(email: str, user: User | None, method: LoginSession.Method) -> None:
-    """Log a failure under the account, and the address by a pseudonym, since the log cannot forget."""
+    """Log a failure under the account; the address by a pseudonym, since the log cannot forget."""
     message = b"audit-address|" + email.encode()
     pseudonym = hmac.digest(settings.OTP_KEY.encode(), message, "sha256").hex()[:16]
     record(

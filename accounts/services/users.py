@@ -26,7 +26,11 @@ def profile_update(*, user_id: UUID, **changes: str) -> User:
         NotFound: there is no such active user.
     """
     with transaction.atomic():
-        user = User.objects.select_for_update(of=("self",), no_key=True).filter(pk=user_id, is_active=True).first()
+        user = (
+            User.objects.select_for_update(of=("self",), no_key=True)
+            .filter(pk=user_id, is_active=True)
+            .first()
+        )
         if user is None:
             raise NotFound
         changed = [f for f in EDITABLE if f in changes and getattr(user, f) != changes[f]]
@@ -80,10 +84,17 @@ def email_verify_by_link(*, token: str, client: Client) -> None:
 def _verified(answer: codes.Answer | None, by: str) -> None:
     user = answer.user if answer else None
     if answer is None or user is None or not user.is_active or user.email != answer.email:
-        record("auth.verify_refused", object_type="challenge", object_id="", user_id=user.pk if user else None)
+        record(
+            "auth.verify_refused",
+            object_type="challenge",
+            object_id="",
+            user_id=user.pk if user else None,
+        )
         raise InvalidCode
     with transaction.atomic():
-        User.objects.filter(pk=user.pk, email_verified_at=None).update(email_verified_at=timezone.now())
+        User.objects.filter(pk=user.pk, email_verified_at=None).update(
+            email_verified_at=timezone.now()
+        )
         record(
             "user.email_verified",
             object_type="user",
@@ -123,7 +134,7 @@ def _set_active(user_id: UUID, active: bool, action: str, reason: str) -> None:
 
 
 def user_admin_changed(*, user: User, created: bool, fields: list[str], **more: Any) -> None:
-    """Log what an administrator did through the admin site; the caller saves and binds the actor."""
+    """Log what an administrator did through the admin site; the caller has saved it."""
     record(
         "user.created" if created else "user.updated",
         object_type="user",

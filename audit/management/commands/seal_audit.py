@@ -6,7 +6,7 @@ from audit.sealing import BATCH, seal
 
 
 class Command(BaseCommand):
-    help = "Seal every entry whose transaction has ended. Workers do this each second; run by hand in drills."
+    help = "Seal every entry whose transaction has ended, as workers do each second."
 
     def handle(self, *args: Any, **options: Any) -> None:
         total = 0
