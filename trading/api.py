@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from brokerages.selectors import connection_brief
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, inline_serializer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from brokerages.selectors import connection_brief
 from trading import inputs, selectors, serializers
 from trading.answers import (
     CONNECTION,
@@ -177,7 +177,7 @@ class OrderPreviewApi(APIView):
         body = inputs.decode(inputs.place_decoder, body_of(request))
         terms = inputs.order_terms(body)
         connection = connection_brief(user_id=user_id(request), connection_id=body.connection_id)
-        return answer(order_preview(user_id=user_id(request), connection=connection, terms=terms))
+        return answer(order_preview(connection=connection, terms=terms))
 
 
 class OrdersCancelAllApi(APIView):

@@ -50,12 +50,6 @@ class OrderStateConflict(TradingError):
     code = "order_state_conflict"
 
 
-class NoConnection(TradingError):
-    """The user has no usable broker connection yet."""
-
-    code = "no_connection"
-
-
 class JournalOnly(TradingError):
     """A trade made by the broker's fills cannot be edited."""
 

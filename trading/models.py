@@ -5,22 +5,23 @@ Lock order, everywhere: OrderCommand, Order, Position, Trade; audit entries last
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.ids import uuid7
 from brokerages.types import OrderType, Product, Side, Validity
 from trading.order_states import CLOSED, OrderStatus
 
-PRICE = {"max_digits": 18, "decimal_places": 4}
-MONEY = {"max_digits": 20, "decimal_places": 4}
+PRICE: dict[str, Any] = {"max_digits": 18, "decimal_places": 4}
+MONEY: dict[str, Any] = {"max_digits": 20, "decimal_places": 4}
 
 
-def _choices(enum: type) -> list[tuple[str, str]]:
-    return [(member.value, member.value) for member in enum]  # type: ignore[attr-defined]
+def _choices(enum: Any) -> list[tuple[str, str]]:
+    return [(member.value, member.value) for member in enum]
 
 
 class Order(models.Model):
@@ -138,8 +139,9 @@ class OrderCommand(models.Model):
     terms = models.JSONField(null=True, blank=True)  # MODIFY: the new terms
     sends = models.SmallIntegerField(default=0)
     attempts = models.IntegerField(default=0)
-    not_before = models.DateTimeField(default=timezone.now)
-    created_at = models.DateTimeField(default=timezone.now)
+    # the database's clock, since claims compare with it
+    not_before = models.DateTimeField(db_default=Now())
+    created_at = models.DateTimeField(db_default=Now())
     claimed_at = models.DateTimeField(null=True, blank=True)
     settled_at = models.DateTimeField(null=True, blank=True)
     checks = models.SmallIntegerField(

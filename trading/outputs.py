@@ -168,5 +168,5 @@ def _round_trip_pnl(row: Mapping[str, Any]) -> Decimal | None:
         return None
     # the cost of what was closed: all of it, or its share
     share = row["entry_value"] * row["exit_quantity"] / row["entry_quantity"]
-    sign = 1 if row["side"] == "BUY" else -1
-    return sign * (row["exit_value"] - share)
+    gross: Decimal = row["exit_value"] - share
+    return gross if row["side"] == "BUY" else -gross

@@ -23,7 +23,7 @@ from django.conf import settings
 from django.db import transaction
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection
+from redis.connection import ConnectionInterface
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -136,7 +136,7 @@ class Publisher:
             len(body),
             body,
         )
-        connection: AbstractConnection | None = getattr(self._local, "connection", None)
+        connection: ConnectionInterface | None = getattr(self._local, "connection", None)
         if connection is not None:
             try:
                 return _exchange(connection, command)
@@ -146,7 +146,7 @@ class Publisher:
         _exchange(connection, command)
 
 
-def _exchange(connection: AbstractConnection, command: bytes) -> None:
+def _exchange(connection: ConnectionInterface, command: bytes) -> None:
     try:
         connection.send_packed_command([command])  # connects first where it has to
         connection.read_response()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -282,7 +282,7 @@ def _page(rows: QuerySet[Any], fields: Iterable[str], limit: int, cursor: str | 
     return found[:limit], following
 
 
-def _quotes(rows: Iterable[dict[str, Any]]) -> dict[int, Quote]:
+def _quotes(rows: Iterable[Mapping[str, Any]]) -> dict[int, Quote]:
     refs = [ref_by_id(instrument_id) for instrument_id in {row["instrument_id"] for row in rows}]
     return {quote.instrument_id: quote for quote in quotes_latest(refs)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from rest_framework import serializers
@@ -9,7 +10,7 @@ from rest_framework import serializers
 from brokerages.types import OrderType, Product, Side, Validity
 from trading.order_states import OrderStatus
 
-AMOUNT = {"max_digits": 14, "decimal_places": 4, "min_value": 0}
+AMOUNT: dict[str, Any] = {"max_digits": 14, "decimal_places": 4, "min_value": 0}
 
 
 def _choices(enum: Any) -> list[str]:
@@ -38,7 +39,7 @@ class OrderOutput(serializers.Serializer):
     status_code = serializers.CharField(allow_blank=True)
     broker_order_id = serializers.CharField(allow_blank=True)
     exchange_order_id = serializers.CharField(allow_blank=True)
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     version = serializers.IntegerField(help_text="Grows with every change; drop an older copy.")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
@@ -89,7 +90,7 @@ class OrderEventOutput(serializers.Serializer):
     kind = serializers.CharField()
     status = serializers.ChoiceField(_choices(OrderStatus))
     message = serializers.CharField(allow_blank=True)
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
     at = serializers.DateTimeField()
 
 
@@ -245,7 +246,7 @@ class ConnectionSessionOutput(serializers.Serializer):
 class PortfolioConnectionOutput(serializers.Serializer):
     id = serializers.UUIDField()
     broker = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     is_default = serializers.BooleanField()
     session = ConnectionSessionOutput()
     available = serializers.CharField(allow_null=True)
@@ -264,7 +265,7 @@ class PortfolioOutput(PnlOutput):
     recent_orders = OrderOutput(many=True)
     recent_trades = TradeOutput(many=True)
     connections = PortfolioConnectionOutput(many=True)
-    errors = PortfolioErrorOutput(many=True)
+    errors = PortfolioErrorOutput(many=True)  # type: ignore[assignment]
 
 
 class NotificationOutput(serializers.Serializer):
@@ -272,7 +273,7 @@ class NotificationOutput(serializers.Serializer):
     kind = serializers.CharField()
     title = serializers.CharField()
     body = serializers.CharField(allow_blank=True)
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
     created_at = serializers.DateTimeField()
     read_at = serializers.DateTimeField(allow_null=True)
 
@@ -300,5 +301,5 @@ class JournalTradeBody(serializers.Serializer):
     type = serializers.ChoiceField(["eq", "mtf"])
     order_type = serializers.ChoiceField(["buy", "sell"])
     buy_price = serializers.DecimalField(**AMOUNT)
-    brokerage_charge = serializers.DecimalField(**AMOUNT, required=False, default=0)
-    mtf_charge = serializers.DecimalField(**AMOUNT, required=False, default=0)
+    brokerage_charge = serializers.DecimalField(**AMOUNT, required=False, default=Decimal(0))
+    mtf_charge = serializers.DecimalField(**AMOUNT, required=False, default=Decimal(0))

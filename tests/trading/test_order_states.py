@@ -68,7 +68,7 @@ def test_every_word_of_a_broker_has_a_meaning():
 
 
 def test_groups_do_not_overlap():
-    assert LIVE | CLOSED == set(OrderStatus)
+    assert set(OrderStatus) == LIVE | CLOSED
     assert not LIVE & CLOSED
     assert MODIFIABLE <= LIVE
     assert CANCELLABLE <= LIVE

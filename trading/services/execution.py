@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import connection as database
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 import audit.services
@@ -88,7 +89,7 @@ def command_send(claim: Claim) -> None:
         )
         return
     try:
-        adapter = adapter_for(order.connection)
+        adapter = adapter_for(order.connection_id)
     except Refused as e:
         _settle_refused(owed, e)
         return
@@ -222,7 +223,7 @@ def _settle_not_sent(owed: Owed, error: BrokerError) -> None:
         returned = OrderCommand.objects.filter(pk=owed.claim.id, state=State.SENDING).update(
             state=State.WAITING,
             sends=0,
-            not_before=timezone.now() + timedelta(seconds=wait),
+            not_before=Now() + timedelta(seconds=wait),
             error_code=error.code[:64],
             error_message=error.message,
         )

@@ -94,7 +94,8 @@ WITH placed AS (
     INSERT INTO trading_ordercommand (
         order_id, kind, state, lane, sends, attempts, not_before, created_at, checks, error_code,
         error_message
-    ) SELECT id, 'PLACE', 'WAITING', %(lane)s, 0, 0, %(now)s, %(now)s, 0, '', '' FROM placed
+    ) SELECT id, 'PLACE', 'WAITING', %(lane)s, 0, 0, clock_timestamp(), clock_timestamp(), 0, '', ''
+    FROM placed
 ), entry AS (
     <audit entry> FROM placed
 )
@@ -132,7 +133,7 @@ def order_place(
     lane = dispatch_lane(connection)
     order_id = uuid7()
     ref = terms.instrument
-    values = {
+    values: dict[str, Any] = {
         "id": order_id,
         "user_id": user_id,
         "connection_id": connection.id,

@@ -85,8 +85,8 @@ def lanes_waiting(*, older_than_seconds: float) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT lane FROM trading_ordercommand"
-            " WHERE state = 'WAITING' AND not_before <= now()"
-            " AND created_at < now() - make_interval(secs => %s)",
+            " WHERE state = 'WAITING' AND not_before <= clock_timestamp()"
+            " AND created_at < clock_timestamp() - make_interval(secs => %s)",
             [older_than_seconds],
         )
         return [lane for (lane,) in cursor.fetchall()]
@@ -95,7 +95,7 @@ def lanes_waiting(*, older_than_seconds: float) -> list[str]:
 _CLAIM = """
 WITH next AS (
     SELECT id FROM trading_ordercommand
-    WHERE {where} AND state = 'WAITING' AND not_before <= now()
+    WHERE {where} AND state = 'WAITING' AND not_before <= clock_timestamp()
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED LIMIT 1
 ), claimed AS (
     UPDATE trading_ordercommand c
@@ -109,7 +109,8 @@ WITH next AS (
     FROM claimed WHERE o.id = claimed.order_id AND claimed.kind = 'PLACE' AND o.status = 'PENDING'
 )
 SELECT id, order_id, kind, terms::text, attempts, created_at,
-       kind = 'PLACE' AND created_at < now() - make_interval(secs => %s) FROM claimed
+       kind = 'PLACE' AND created_at < clock_timestamp() - make_interval(secs => %s)
+FROM claimed
 """
 
 
@@ -120,7 +121,9 @@ def command_claim(*, lane: str | None = None, command_id: int | None = None) -> 
     The claim is committed before anything is sent: whoever dies after it leaves SENDING, which
     nobody resends.
     """
-    if connection.in_atomic_block and not connection.atomic_blocks[-1]._from_testcase:
+    if connection.in_atomic_block and not getattr(
+        connection.atomic_blocks[-1], "_from_testcase", False
+    ):
         raise RuntimeError(
             "a claim has to be committed before the send; call it outside a transaction"
         )

@@ -9,14 +9,15 @@ from uuid import UUID
 from django.utils import timezone
 
 from brokerages.errors import BrokerError
-from brokerages.selectors import connection_list
+from brokerages.models import BrokerConnection
+from brokerages.selectors import ConnectionBrief, connection_list, session_of
 from brokerages.services import adapter_for
 from brokerages.types import ZERO, Funds
 from marketdata.quotes import quote_latest
 from trading import selectors
 from trading.outputs import rupees
 from trading.risk import OrderTerms
-from trading.services.orders import order_denial, order_request
+from trading.services.orders import new_tag, order_denial, order_request
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ def portfolio_overview(*, user_id: UUID) -> dict[str, Any]:
     }
 
 
-def _connection_output(connection: Any, funds: Funds | None) -> dict[str, Any]:
-    session = connection.session
+def _connection_output(connection: BrokerConnection, funds: Funds | None) -> dict[str, Any]:
+    session = session_of(connection)
     return {
         "id": connection.id,
         "broker": connection.broker,
@@ -72,7 +73,7 @@ def _connection_output(connection: Any, funds: Funds | None) -> dict[str, Any]:
     }
 
 
-def order_preview(*, user_id: UUID, connection: Any, terms: OrderTerms) -> dict[str, Any]:
+def order_preview(*, connection: ConnectionBrief, terms: OrderTerms) -> dict[str, Any]:
     """Return what an order would cost and why it would be denied, placing nothing.
 
     The estimate is the limit price, else the best price of the other side; margin and funds come
@@ -88,7 +89,7 @@ def order_preview(*, user_id: UUID, connection: Any, terms: OrderTerms) -> dict[
         adapter = adapter_for(connection.id)
         available = adapter.fetch_funds().available
         if denial is None:
-            margin = adapter.estimate_margin([order_request(terms, tag="")]).required
+            margin = adapter.estimate_margin([order_request(terms, tag=new_tag())]).required
     except BrokerError as e:
         logger.info("no margin estimate from %s: %s", connection.broker, e)
     reason = (

@@ -72,7 +72,7 @@ def _is_due(command: OrderCommand, now: datetime) -> bool:
 def _command_reconcile(command: OrderCommand) -> bool:
     order = command.order
     try:
-        adapter = adapter_for(order.connection)
+        adapter = adapter_for(order.connection_id)
         if command.kind == Kind.PLACE or not order.broker_order_id:
             report = adapter.find_order(order.tag)
         else:
@@ -182,7 +182,7 @@ def connection_reconcile(connection_id: UUID) -> int:
     if not ours:
         return 0
     connection = next(iter(ours.values())).connection
-    adapter = adapter_for(connection)
+    adapter = adapter_for(connection_id)
     reports, fills = adapter.fetch_orders(), adapter.fetch_fills()
     changed = 0
     for report in reports:
