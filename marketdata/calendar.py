@@ -145,7 +145,7 @@ class Calendar:
         return None
 
     def next_session(self, group: str, at: datetime) -> tuple[datetime, datetime] | None:
-        """Return the continuous session that is on at ``at`` or starts next; looks ahead 30 days."""
+        """Return the continuous session that is on at ``at`` or starts next, within 30 days."""
         day = trading_date(at)
         for _ in range(30):
             bounds = self.session_bounds(group, day)

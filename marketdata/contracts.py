@@ -17,6 +17,7 @@ from brokerages.types import InstrumentKind
 
 WEEKLY_MONTHS = "123456789OND"
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DERIVATIVES = (InstrumentKind.FUT, InstrumentKind.CE, InstrumentKind.PE)
 MONTHLY_EXPIRIES = 2
 WEEKLY_EXPIRIES = 2
 # Strikes reach this far from the reference price, so that options near the money exist however a
@@ -174,7 +175,8 @@ def contracts(
         reference = references[underlying]
         for expiry in expiries(current.expiry_weekday, current.weekly, today, closed):
             row = next((row for row in rows if row.covers(expiry.day)), current)
-            yield from _of_expiry(row, number, expiry, reference, bands, today)
+            ticks = {kind: tick_size(bands, kind, reference, today) for kind in _DERIVATIVES}
+            yield from _of_expiry(row, number, expiry, reference, ticks)
 
 
 def _of_expiry(
@@ -182,12 +184,9 @@ def _of_expiry(
     number: int,
     expiry: Expiry,
     reference: Decimal,
-    bands: Sequence[TickBand],
-    today: date,
+    ticks: dict[InstrumentKind, Decimal],
 ) -> Iterator[Contract]:
-    def contract(
-        kind: InstrumentKind, strike: Decimal | None, tick: Decimal, words: str
-    ) -> Contract:
+    def contract(kind: InstrumentKind, strike: Decimal | None, words: str) -> Contract:
         return Contract(
             exchange=row.exchange,
             symbol=contract_symbol(row.underlying, expiry, kind, strike),
@@ -198,17 +197,15 @@ def _of_expiry(
             strike=strike,
             lot_size=row.lot_size,
             freeze_quantity=row.freeze_quantity,
-            tick_size=tick,
+            tick_size=ticks[kind],
             exchange_token=synthetic_token(number, expiry.day, kind, strike),
         )
 
     if expiry.monthly:
-        tick = tick_size(bands, InstrumentKind.FUT, reference, today)
-        yield contract(InstrumentKind.FUT, None, tick, "FUT")
+        yield contract(InstrumentKind.FUT, None, "FUT")
     for kind in (InstrumentKind.CE, InstrumentKind.PE):
-        tick = tick_size(bands, kind, reference, today)
         for strike in strikes(reference, row.strike_interval):
-            yield contract(kind, strike, tick, f"{_plain(strike)} {kind}")
+            yield contract(kind, strike, f"{_plain(strike)} {kind}")
 
 
 def synthetic_token(number: int, expiry: date, kind: InstrumentKind, strike: Decimal | None) -> str:

@@ -20,7 +20,6 @@ from brokerages.types import Quote
 logger = logging.getLogger(__name__)
 
 QUOTES_KEY = "sauda:quotes"  # hash: instrument id -> Quote
-TICKS_KEY = "sauda:ticks:latest"  # hash: symbol -> what the live stream sent of it last
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Quote)
 
@@ -49,7 +48,7 @@ class LatestQuotes:
         if not wanted:
             return {}
         try:
-            bodies: list[Any] = self._redis().hmget(QUOTES_KEY, [str(pk) for pk in wanted])  # type: ignore[assignment]
+            bodies: list[Any] = self._redis().hmget(QUOTES_KEY, [str(pk) for pk in wanted])
         except redis.RedisError:
             logger.warning("Redis is away: using the quotes seen last")
             return {pk: self._seen[pk] for pk in wanted if pk in self._seen}

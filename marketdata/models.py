@@ -74,7 +74,7 @@ class Instrument(models.Model):
 
 
 class TradingSession(models.Model):
-    """One dated row of the exchange calendar, in Indian time: see `marketdata.calendar.SessionRow`."""
+    """One dated row of the calendar, in Indian time: see `marketdata.calendar.SessionRow`."""
 
     group = models.CharField(
         max_length=24, choices=[*choices(SessionGroup), (ALL_GROUPS, ALL_GROUPS)]

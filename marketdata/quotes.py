@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from django.conf import settings
 
-from brokerages.types import InstrumentRef, Quote
+from brokerages.types import Candle, InstrumentRef, Quote
 from marketdata import selectors
 from marketdata.calendar import IST, trading_date
 from marketdata.latest import LatestQuotes
-from marketdata.sources.base import DataSource, Listing
+from marketdata.sources.base import INTERVALS, DataSource, Listing
 from marketdata.sources.clock import AlwaysOpen, ExchangeHours
 from marketdata.sources.simulated import SimulatedSource
 
@@ -67,6 +67,25 @@ def quotes_latest(refs: Iterable[InstrumentRef]) -> list[Quote]:
         return list(_shared.read(ref.id for ref in wanted).values())
     now = datetime.now(UTC)
     return source.quotes((selectors.listing_by_id(ref.id) for ref in wanted), now)
+
+
+def candles_latest(ref: InstrumentRef, interval: str, limit: int) -> list[Candle]:
+    """Return the last ``limit`` candles, oldest first, the newest as far as it has come.
+
+    Empty with a source that is not computed here.
+    """
+    source = source_current()
+    found: list[Candle] = []
+    if source is None:
+        return found
+    listing, now = selectors.listing_by_id(ref.id), datetime.now(UTC)
+    span = timedelta(seconds=INTERVALS[interval] * limit)
+    # Nights, weekends and holidays have no candles: reach back further until there are enough.
+    for times in (1, 2) if interval == "1d" else (1, 8, 64):
+        found = source.candles(listing, interval, now - span * times, now)
+        if len(found) >= limit:
+            break
+    return found[-limit:]
 
 
 def is_stale(quote: Quote, now: datetime) -> bool:

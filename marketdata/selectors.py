@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 TABLE_SECONDS = 60.0
 
 _FIELDS = (
-    "id", "exchange", "segment", "symbol", "kind", "exchange_token", "isin", "name", "tick_size", "lot_size",
-    "freeze_quantity", "expiry", "strike", "underlying", "is_tradable", "has_derivatives", "reference_price",
-    "is_active", "industry",
+    "id", "exchange", "segment", "symbol", "kind", "exchange_token", "isin", "name", "tick_size",
+    "lot_size", "freeze_quantity", "expiry", "strike", "underlying", "is_tradable",
+    "has_derivatives", "reference_price", "is_active", "industry",
 )  # fmt: skip
 _SPOT = (InstrumentKind.EQ, InstrumentKind.INDEX)
 _GROUPS = {
@@ -250,6 +250,8 @@ def instrument_get(key: str) -> Instrument:
         UnknownInstrument: no such instrument.
     """
     exchange, _, symbol = key.partition(":")
+    if "\0" in key:  # PostgreSQL has no such text
+        raise UnknownInstrument(key)
     found = Instrument.objects.filter(exchange=exchange, symbol=symbol).first()
     if found is None:
         raise UnknownInstrument(key)
@@ -287,8 +289,10 @@ def instrument_search(
             Q(symbol__icontains=word) | Q(name__icontains=word) | Q(isin__iexact=word)
         )
     likeliest = [When(symbol__iexact=q, then=Value(0)), When(symbol__istartswith=q, then=Value(1))]
-    kinds = [When(kind=InstrumentKind.EQ, then=Value(0)), When(kind=InstrumentKind.INDEX, then=Value(1)),
-             When(kind=InstrumentKind.FUT, then=Value(2))]  # fmt: skip
+    kinds = [
+        When(kind=kind, then=Value(place))
+        for place, kind in enumerate((InstrumentKind.EQ, InstrumentKind.INDEX, InstrumentKind.FUT))
+    ]
     found = found.annotate(
         likely=Case(*(likeliest if words else []), default=Value(2), output_field=IntegerField()),
         sort_kind=Case(*kinds, default=Value(3), output_field=IntegerField()),

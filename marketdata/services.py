@@ -25,8 +25,9 @@ MAX_WATCHLIST_ITEMS = 250
 _LOAD_LOCK = 7_301_001  # advisory lock: two processes that start together load once
 
 _COMPARED = (
-    "segment", "name", "isin", "kind", "underlying", "exchange_token", "tick_size", "lot_size", "freeze_quantity",
-    "expiry", "strike", "is_tradable", "has_derivatives", "industry", "reference_price", "is_active",
+    "segment", "name", "isin", "kind", "underlying", "exchange_token", "tick_size", "lot_size",
+    "freeze_quantity", "expiry", "strike", "is_tradable", "has_derivatives", "industry",
+    "reference_price", "is_active",
 )  # fmt: skip
 
 
@@ -133,9 +134,10 @@ def bundled_instruments(today: date) -> list[dict[str, Any]]:
 
 def _fields(**values: Any) -> dict[str, Any]:
     return {
-        "isin": "", "underlying": "", "exchange_token": "", "lot_size": 1, "freeze_quantity": None, "expiry": None,
-        "strike": None, "is_tradable": True, "has_derivatives": False, "industry": "", "reference_price": None,
-        "is_active": True, **values,
+        "isin": "", "underlying": "", "exchange_token": "", "lot_size": 1,
+        "freeze_quantity": None, "expiry": None, "strike": None, "is_tradable": True,
+        "has_derivatives": False, "industry": "", "reference_price": None, "is_active": True,
+        **values,
     }  # fmt: skip
 
 
@@ -253,10 +255,11 @@ def watchlist_item_add(*, watchlist: Watchlist, symbol: str, position: int | Non
 
 def watchlist_item_remove(*, watchlist: Watchlist, symbol: str) -> None:
     """Take an instrument off the list; one that is not there is no error."""
-    exchange, _, name = symbol.partition(":")
-    WatchlistItem.objects.filter(
-        watchlist=watchlist, instrument__exchange=exchange, instrument__symbol=name
-    ).delete()
+    try:
+        instrument = selectors.instrument_get(symbol)  # an expired one can be taken off too
+    except UnknownInstrument:
+        return
+    WatchlistItem.objects.filter(watchlist=watchlist, instrument=instrument).delete()
 
 
 def _ref(symbol: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -77,6 +77,18 @@ class DataSource(ABC):
         Raises:
             KeyError: ``interval`` is not one of `INTERVALS`.
         """
+
+    def ticks(
+        self, listings: Iterable[Listing], at: datetime, seen: MutableMapping[int, int]
+    ) -> Iterator[tuple[Listing, Quote]]:
+        """Yield the quotes that changed since ``seen`` (instrument id → sequence), and note them
+        there.
+        """
+        for listing in listings:
+            quote = self.quote(listing, at)
+            if quote is not None and seen.get(listing.ref.id) != quote.sequence:
+                seen[listing.ref.id] = quote.sequence
+                yield listing, quote
 
     def quotes(self, listings: Iterable[Listing], at: datetime) -> list[Quote]:
         """Return the quotes of those that the source has."""

@@ -78,7 +78,7 @@ class AlwaysOpen(DayClock):
 
 
 class ExchangeHours(DayClock):
-    """The days and hours of the calendar. All groups share one grid; each stops at its own close."""
+    """The days and hours of the calendar: one grid for all groups, each stops at its own close."""
 
     has_gaps = True
     GRID = (SessionGroup.EQUITY, SessionGroup.EQUITY_FNO, SessionGroup.EQUITY_DERIVATIVES)

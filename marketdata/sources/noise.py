@@ -12,7 +12,7 @@ _UNIT = 1.0 / (1 << 64)
 
 
 def digest(*parts: object) -> int:
-    """Return 64 bits for the parts. For what is computed once; `mix` is for what is computed often."""
+    """Return 64 bits for the parts, for what is computed once; `mix` is for what is often."""
     text = "|".join(map(str, parts))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
@@ -52,7 +52,7 @@ def normal_cdf(x: float) -> float:
 
 
 def option_price(
-    spot: float, strike: float, years: float, volatility: float, rate: float, call: bool
+    spot: float, *, strike: float, years: float, volatility: float, rate: float, call: bool
 ) -> float:
     """Return the Black-Scholes price of a European option; it rises with the spot for a call, falls
     for a put.

@@ -56,7 +56,14 @@ class Driver:
     """
 
     def __init__(
-        self, seed: int, key: str, reference: float, volatility: float, weight: float, step_ms: int
+        self,
+        seed: int,
+        key: str,
+        *,
+        reference: float,
+        volatility: float,
+        weight: float,
+        step_ms: int,
     ) -> None:
         self.seed, self.key, self.reference = seed, key, reference
         self.volatility, self.weight, self.step_ms = volatility, weight, step_ms
@@ -147,7 +154,7 @@ class Paths:
         return path
 
     def price_at(self, driver: Driver, day: TradingDay, minute: int) -> float:
-        """Return the price at the start of a minute; the end of the day is known without making it."""
+        """Return the price at the start of a minute; a day's end is known without making it."""
         if minute >= day.minutes:
             return driver.reference * exp(driver.level(day.number + 1))
         return self.day(driver, day).price[minute]
@@ -194,7 +201,7 @@ class Paths:
         )
 
     def _market_steps(self, day: TradingDay) -> list[float]:
-        """Return the moves that all instruments share in each minute of the day, of one unit each."""
+        """Return the moves that all instruments share in each minute of the day."""
         key = (day.number, day.minutes)
         steps = self._market.get(key)
         if steps is None:

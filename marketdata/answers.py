@@ -1,0 +1,63 @@
+"""What the views of this app share: how they answer, and how errors are documented."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+from django.http import HttpResponse
+from drf_spectacular.utils import OpenApiResponse
+from rest_framework.exceptions import APIException, NotFound
+from rest_framework.request import Request
+
+_encoder = msgspec.json.Encoder()
+_TEXT = {"type": "string"}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "detail"],
+            "properties": {
+                "code": _TEXT,
+                "message": _TEXT,
+                "detail": {"type": "object", "additionalProperties": {}},
+            },
+        }
+    },
+}
+_REASONS = {
+    400: "A field is missing or wrong; `detail` names it.",
+    401: "Not signed in.",
+    404: "No such object.",
+    409: "It clashes with what there is, or a limit is reached.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+}
+
+
+class Conflict(APIException):
+    """Answered with 409."""
+
+    status_code = 409
+    default_code = "conflict"
+
+
+def answer(value: Any, status: int = 200) -> HttpResponse:
+    """Return JSON without the renderer's rounds: decimals become strings, times ISO 8601."""
+    return HttpResponse(_encoder.encode(value), status=status, content_type="application/json")
+
+
+def errors(*statuses: int) -> dict[int, OpenApiResponse]:
+    """Return the documentation of error answers in the one shape."""
+    return {code: OpenApiResponse(_ERROR, description=_REASONS[code]) for code in statuses}
+
+
+def user_id(request: Request) -> UUID:
+    return cast(UUID, request.user.id)
+
+
+def unknown_instrument(key: str) -> NotFound:
+    return NotFound(f"There is no instrument {key[:60]!r}.", code="unknown_instrument")

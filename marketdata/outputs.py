@@ -1,0 +1,155 @@
+"""How quotes, instruments, candles and the calendar look from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from brokerages.types import BookLevel, Candle, Quote, QuoteDepth
+from marketdata.calendar import Calendar, Phase, SessionGroup, trading_date
+from marketdata.models import Instrument, Watchlist
+from marketdata.quotes import is_stale, quotes_latest
+from marketdata.sources.base import Listing
+
+_CENT = Decimal("0.01")
+
+
+def quotes_output(
+    asked: Mapping[str, Listing | None], depth: QuoteDepth, now: datetime
+) -> dict[str, Any]:
+    """Return a quote, or an error, by the name that each instrument was asked by."""
+    refs = [listing.ref for listing in asked.values() if listing is not None]
+    found = {quote.instrument_id: quote for quote in quotes_latest(refs)}
+    data: dict[str, Any] = {}
+    for name, listing in asked.items():
+        if listing is None:
+            data[name] = _error("unknown_instrument", "There is no such instrument.")
+        elif (quote := found.get(listing.ref.id)) is None:
+            data[name] = _error("no_quote", "There is no quote of this instrument yet.")
+        else:
+            data[name] = quote_output(listing, quote, depth, now)
+    return data
+
+
+def _error(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
+
+
+def quote_output(
+    listing: Listing, quote: Quote, depth: QuoteDepth, now: datetime
+) -> dict[str, Any]:
+    """Return a quote to the asked depth. Prices are rupees, quantities units, ``age_ms``
+    milliseconds.
+    """
+    ref = listing.ref
+    output: dict[str, Any] = {
+        "symbol": ref.key,
+        "exchange": ref.exchange,
+        "exchange_token": ref.exchange_token,
+        "last_price": quote.last_price,
+        "at": quote.at,
+        "age_ms": max(0, int((now - quote.at).total_seconds() * 1000)),
+        "stale": is_stale(quote, now),
+        "source": quote.source,
+        "simulated": quote.simulated,
+    }
+    if depth is QuoteDepth.LTP:
+        return output
+    output["open"], output["high"], output["low"] = quote.open, quote.high, quote.low
+    output["previous_close"], output["volume"] = quote.previous_close, quote.volume
+    if depth is QuoteDepth.OHLC:
+        return output
+    previous = quote.previous_close
+    change = None if previous is None else quote.last_price - previous
+    output["change"] = change
+    output["change_percent"] = (
+        None if change is None or not previous else (change * 100 / previous).quantize(_CENT)
+    )
+    output["open_interest"] = quote.open_interest
+    output["lower_circuit"], output["upper_circuit"] = quote.lower_circuit, quote.upper_circuit
+    output["depth"] = {"buy": _levels(quote.bids), "sell": _levels(quote.asks)}
+    return output
+
+
+def _levels(levels: Iterable[BookLevel]) -> list[dict[str, Any]]:
+    return [{"price": x.price, "quantity": x.quantity, "orders": x.orders} for x in levels]
+
+
+def instrument_output(row: Instrument) -> dict[str, Any]:
+    return {
+        "symbol": row.key,
+        "exchange": row.exchange,
+        "segment": row.segment,
+        "trading_symbol": row.symbol,
+        "name": row.name,
+        "kind": row.kind,
+        "isin": row.isin,
+        "exchange_token": row.exchange_token,
+        "underlying": row.underlying,
+        "industry": row.industry,
+        "expiry": row.expiry,
+        "strike": None if row.strike is None else f"{row.strike:.2f}",
+        "tick_size": _short(row.tick_size),
+        "lot_size": row.lot_size,
+        "freeze_quantity": row.freeze_quantity,
+        "is_tradable": row.is_tradable and row.is_active,
+        "is_active": row.is_active,
+    }
+
+
+def _short(number: Decimal) -> str:
+    text = f"{number:.4f}"
+    return text[:-2] if text.endswith("00") else text
+
+
+def candle_output(candle: Candle) -> dict[str, Any]:
+    return {
+        "start": candle.start,
+        "open": candle.open,
+        "high": candle.high,
+        "low": candle.low,
+        "close": candle.close,
+        "volume": candle.volume,
+    }
+
+
+def calendar_output(calendar: Calendar, *, always_open: bool, now: datetime) -> dict[str, Any]:
+    """Return what is open now, today's phases of every group, and the year's holidays."""
+    today = trading_date(now)
+    groups = []
+    for group in SessionGroup:
+        following = calendar.next_session(group, now)
+        groups.append(
+            {
+                "group": group,
+                "is_open": always_open or calendar.is_open(group, now),
+                "phase": Phase.NORMAL if always_open else calendar.phase_at(group, now),
+                "known_until": calendar.known_until(group),
+                "next_session": None
+                if following is None
+                else {"opens": following[0], "closes": following[1]},
+                "today": [
+                    {"phase": span.phase, "start": span.start, "end": span.end}
+                    for span in calendar.day(group, today)
+                ],
+            }
+        )
+    year = calendar.holidays(today.replace(month=1, day=1), today.replace(month=12, day=31))
+    return {
+        "at": now,
+        "always_open": always_open,
+        "groups": groups,
+        "holidays": [{"date": x.day, "name": x.note} for x in year],
+    }
+
+
+def watchlist_output(watchlist: Watchlist, symbols: list[str]) -> dict[str, Any]:
+    return {
+        "id": watchlist.id,
+        "name": watchlist.name,
+        "position": watchlist.position,
+        "symbols": symbols,
+        "created_at": watchlist.created_at,
+    }

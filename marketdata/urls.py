@@ -1,0 +1,23 @@
+"""Everything under ``/api/v1`` of market data. No trailing slashes: the paths are a contract."""
+
+from django.urls import path
+
+from marketdata import api, quote_api
+
+urlpatterns = [
+    path("ltp-quote", quote_api.LtpQuoteApi.as_view(), name="quotes-ltp"),
+    path("ohlc-quote", quote_api.OhlcQuoteApi.as_view(), name="quotes-ohlc"),
+    path("full-mkt-quote", quote_api.FullQuoteApi.as_view(), name="quotes-full"),
+    path("quotes", quote_api.QuotesApi.as_view(), name="quotes"),
+    path("instruments", api.InstrumentsApi.as_view(), name="instruments"),
+    path("instruments/<str:key>", api.InstrumentApi.as_view(), name="instrument"),
+    path("instruments/<str:key>/candles", api.CandlesApi.as_view(), name="instrument-candles"),
+    path("calendar", api.CalendarApi.as_view(), name="calendar"),
+    path("watchlists", api.WatchlistsApi.as_view(), name="watchlists"),
+    path("watchlists/<uuid:watchlist_id>", api.WatchlistApi.as_view(), name="watchlist"),
+    path(
+        "watchlists/<uuid:watchlist_id>/items/<str:symbol>",
+        api.WatchlistItemApi.as_view(),
+        name="watchlist-item",
+    ),
+]
