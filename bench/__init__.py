@@ -1,0 +1,1 @@
+"""How much the platform carries on this machine: `python -m bench`. See README.md."""
