@@ -1,8 +1,9 @@
 """Broker secrets at rest: a Fernet envelope that says inside whose secret it is.
 
-Fernet has no associated data, so a ciphertext moved to another row would decrypt there. The plaintext therefore names its
-place, and `open_secret` refuses it anywhere else. The keys are ``settings.CREDENTIAL_KEYS``: the first encrypts, all decrypt;
-the id of the key that was used is stored beside each ciphertext, so that "how many rows still need the old key" is a query.
+Fernet has no associated data, so a ciphertext moved to another row would decrypt there. The
+plaintext therefore names its place, and `open_secret` refuses it anywhere else. The keys are
+``settings.CREDENTIAL_KEYS``: the first encrypts, all decrypt; the id of the key that was used is
+stored beside each ciphertext, so that "how many rows still need the old key" is a query.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ SHORT_SECRET = 12  # of a shorter one, four characters would be too large a part
 
 
 class DecryptionError(Exception):
-    """The ciphertext is not readable here: another place's, altered, or of a key that we no longer have."""
+    """The ciphertext is not readable here: another place's, altered, or of a key that we no
+    longer have.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ def open_secret(place: Place, sealed: Sealed) -> str:
     """Return the secret that was sealed for ``place``.
 
     Raises:
-        DecryptionError: it was sealed for another place, was altered, or its key is gone. The message names no secret.
+        DecryptionError: it was sealed for another place, was altered, or its key is gone. The
+            message names no secret.
     """
     try:
         content = json.loads(_decrypt(sealed))
@@ -88,18 +92,22 @@ def open_secret(place: Place, sealed: Sealed) -> str:
 
 
 def reseal_secret(place: Place, sealed: Sealed) -> Sealed:
-    """Return the same secret under the first key. Raises `DecryptionError` as `open_secret` does."""
+    """Return the same secret under the first key. Raises `DecryptionError` too."""
     return seal_secret(place, open_secret(place, sealed))
 
 
 def fingerprint(secret: str) -> str:
-    """Return eight hex digits that tell two secrets apart; keyed, so that guesses cannot be checked from a database dump."""
+    """Return eight hex digits that tell two secrets apart; keyed, so that guesses cannot be
+    checked from a database dump.
+    """
     salt = hashlib.sha256(b"credential fingerprint" + settings.SECRET_KEY.encode()).digest()
     return hmac.new(salt, secret.encode(), hashlib.sha256).hexdigest()[:8]
 
 
 def last_four(secret: str) -> str:
-    """Return the end of ``secret`` for display, empty where the secret is too short to show any of it."""
+    """Return the end of ``secret`` for display, empty where the secret is too short to show any
+    of it.
+    """
     return secret[-LAST_SHOWN:] if len(secret) >= SHORT_SECRET else ""
 
 

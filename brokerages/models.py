@@ -1,7 +1,7 @@
 """Broker connections, their secrets and sessions; and the tables of the paper broker.
 
-Rows change through `brokerages.services` (connections) and `adapters.paper.store` (paper) only. Money is rupees with four
-decimals, quantities are units; the database checks what must never be.
+Rows change through `brokerages.services` (connections) and `adapters.paper.store` (paper) only.
+Money is rupees with four decimals, quantities are units; the database checks what must never be.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class PriceField(models.DecimalField):
 
 
 class BrokerConnection(models.Model):
-    """A user's account at one broker. A disabled one stays for its history and is used for nothing."""
+    """A user's account at one broker. A disabled one stays for its history and is used for
+    nothing.
+    """
 
     class DataSource(models.TextChoices):
         BROKER = "broker", "The broker"
@@ -96,7 +98,9 @@ class BrokerCredential(models.Model):
 
     @property
     def masked(self) -> str:
-        """The secret as it may be shown: its last four characters, where it is long enough to show any."""
+        """The secret as it may be shown: its last four characters, where it is long enough to
+        show any.
+        """
         return f"…{self.last_four}"
 
 
@@ -168,7 +172,9 @@ class PaperAccount(models.Model):
 
 
 class PaperOrder(models.Model):
-    """An order at the paper broker. ``instrument`` is the `InstrumentRef` that it was placed with."""
+    """An order at the paper broker. ``instrument`` is the `InstrumentRef` that it was placed
+    with.
+    """
 
     id = models.BigAutoField(primary_key=True)
     connection = models.ForeignKey(
@@ -266,7 +272,9 @@ class PaperOrder(models.Model):
 
 
 class PaperFill(models.Model):
-    """One execution. ``number`` counts within the order, so that its id is known before it is stored."""
+    """One execution. ``number`` counts within the order, so that its id is known before it is
+    stored.
+    """
 
     order = models.ForeignKey(
         PaperOrder, on_delete=models.PROTECT, related_name="fills", db_index=False
@@ -301,8 +309,8 @@ class PaperFill(models.Model):
 class PaperPosition(models.Model):
     """What one connection holds of one instrument in one product. A CNC row is a holding.
 
-    ``cost`` is what the open units were bought (or sold short) for; ``margin`` is the cash they tie up: all of the cost for
-    delivery and bought options.
+    ``cost`` is what the open units were bought (or sold short) for; ``margin`` is the cash they
+    tie up: all of the cost for delivery and bought options.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -344,7 +352,9 @@ class PaperPosition(models.Model):
 
 
 class PaperBook(models.Model):
-    """What our orders have taken from one displayed book. Locked while orders are matched against it."""
+    """What our orders have taken from one displayed book. Locked while orders are matched against
+    it.
+    """
 
     instrument_id = models.BigIntegerField()
     source = models.CharField(max_length=32)
@@ -364,7 +374,9 @@ class PaperBook(models.Model):
 
 
 class PaperEvent(models.Model):
-    """The outbox of the paper venue: what happened to an order later than its ack, until it is confirmed."""
+    """The outbox of the paper venue: what happened to an order later than its ack, until it is
+    confirmed.
+    """
 
     id = models.BigAutoField(primary_key=True)
     connection = models.ForeignKey(  # the order's own, which is checked there
@@ -380,4 +392,4 @@ class PaperEvent(models.Model):
     created_at = models.DateTimeField()
 
     def __str__(self) -> str:
-        return f"{self.order_id} {self.report.get('status')}"  # type: ignore[attr-defined]
+        return f"{self.order_id} {self.report.get('status')}"

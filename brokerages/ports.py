@@ -1,6 +1,7 @@
 """What the paper broker needs from above. The app that has it registers it here when it starts.
 
-`brokerages` may not import `marketdata`; so the latest quotes and the hours of the exchanges come in through these functions.
+`brokerages` may not import `marketdata`; so the latest quotes and the hours of the exchanges come
+in through these functions.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def latest_quote(instrument: InstrumentRef) -> Quote | None:
 
 
 def market_open(instrument: InstrumentRef, at: datetime) -> bool:
-    """Return whether orders are matched at ``at``. Unknown hours are closed, unless the session never ends."""
+    """Return whether orders are matched at ``at``. Unknown hours are closed, unless the session
+    never ends.
+    """
     if settings.SIMULATED_SESSION == "always":
         return True
     return False if _sessions is None else _sessions.is_open(instrument, at)

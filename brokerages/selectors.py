@@ -1,4 +1,4 @@
-"""Reading connections. Every function takes the user: what is not theirs does not exist for them."""
+"""Reading connections. All functions take the user: what is not theirs does not exist."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def connection_default(*, user_id: UUID) -> BrokerConnection:
 
 
 def connection_brief(*, user_id: UUID, connection_id: UUID | None) -> ConnectionBrief:
-    """Return the connection, or the user's default one for None: one small SELECT, for the order path.
+    """Return the connection, or the user's default one for None: one small SELECT, for the order
+    path.
 
     Raises:
         NotFound: as `connection_get`.
@@ -72,8 +73,10 @@ def connection_brief(*, user_id: UUID, connection_id: UUID | None) -> Connection
     which = "is_default" if connection_id is None else "id = %s"
     with database.cursor() as cursor:
         cursor.execute(
-            "SELECT id, broker, label FROM brokerages_brokerconnection "
-            f"WHERE user_id = %s AND disabled_at IS NULL AND {which}",  # noqa: S608 - one of two constants
+            f"""
+            SELECT id, broker, label FROM brokerages_brokerconnection
+            WHERE user_id = %s AND disabled_at IS NULL AND {which}
+            """,  # noqa: S608 - one of two constants
             [user_id] if connection_id is None else [user_id, connection_id],
         )
         row = cursor.fetchone()

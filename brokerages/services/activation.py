@@ -1,4 +1,4 @@
-"""Connecting a broker and opening its session in one call, as the source system's dashboard does."""
+"""Connecting a broker and opening its session in one call."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ def activate_brokerage(
 ) -> tuple[BrokerConnection, bool]:
     """Create or update the user's connection to ``brokerage`` and open a session.
 
-    Return the connection and whether it is new. For paper nothing but the name is needed, and nothing else is used. Nothing is
-    ever sent to ``api_url``: it is compared with the addresses that the adapter knows.
+    Return the connection and whether it is new. For paper nothing but the name is needed, and
+    nothing else is used. Nothing is ever sent to ``api_url``: it is compared with the addresses
+    that the adapter knows.
 
     Raises:
-        InvalidConnection: no such broker, an address that is not the broker's own, missing credentials.
-        BrokerError: the broker did not open a session. The connection is kept, so that the user can try again.
+        InvalidConnection: no such broker, an address that is not the broker's own, missing
+            credentials.
+        BrokerError: the broker did not open a session. The connection is kept, so that the user
+            can try again.
     """
     broker = brokerage.strip().lower()
     adapter = adapter_named(broker)
@@ -67,7 +70,9 @@ def activate_brokerage(
 
 
 def check_api_url(adapter: type[BrokerAdapter], api_url: str) -> None:
-    """Raise `InvalidConnection` unless ``api_url`` is https at one of the broker's own hosts, and nothing more."""
+    """Raise `InvalidConnection` unless ``api_url`` is https at one of the broker's own hosts, and
+    nothing more.
+    """
     try:
         parts = urlsplit(api_url)
         port = parts.port

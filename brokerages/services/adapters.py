@@ -1,4 +1,6 @@
-"""From a stored connection to the adapter that acts for it: secrets are decrypted here, late, and kept nowhere."""
+"""From a stored connection to the adapter that acts for it: secrets are decrypted here, late, and
+kept nowhere.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ from brokerages.types import SessionToken
 
 SESSION_FIELD = "session"
 
-# Read anew for every use, also where the caller has the connection: it may have been disabled or logged out since.
+# Read anew for every use, also where the caller has the connection: it may have been disabled or
+# logged out since.
 _PARTS = """
-    SELECT c.user_id, c.broker, c.disabled_at, s.state, s.ciphertext, s.key_id, s.expires_at, s.broker_user_id,
+    SELECT c.user_id, c.broker, c.disabled_at,
+        s.state, s.ciphertext, s.key_id, s.expires_at, s.broker_user_id,
         k.field, k.ciphertext, k.key_id
     FROM brokerages_brokerconnection c
     LEFT JOIN brokerages_brokersession s ON s.connection_id = c.id
@@ -46,7 +50,9 @@ def adapter_for(connection: BrokerConnection | UUID) -> BrokerAdapter:
 
 
 def adapter_without_session(connection: BrokerConnection | UUID) -> BrokerAdapter:
-    """Return an adapter that can only open a session. Raises as `adapter_for`, but for the session."""
+    """Return an adapter that can only open a session. Raises as `adapter_for`, but for the
+    session.
+    """
     return _adapter(connection, with_session=False)
 
 

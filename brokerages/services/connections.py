@@ -1,4 +1,6 @@
-"""Making and changing broker connections. Every change is audited in its transaction; secrets are never written there."""
+"""Making and changing broker connections. Every change is audited in its transaction; secrets are
+never written there.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,8 @@ def connection_update(
     data_source: str | None = None,
     credentials: Mapping[str, str] | None = None,
 ) -> BrokerConnection:
-    """Change the label, the source of market data, or some of the credentials; None leaves a thing as it is.
+    """Change the label, the source of market data, or some of the credentials; None leaves a
+    thing as it is.
 
     Raises:
         NotFound: no such connection of this user.
@@ -134,7 +137,8 @@ def connection_set_default(*, user_id: UUID, connection_id: UUID) -> BrokerConne
 
 
 def connection_disable(*, user_id: UUID, connection_id: UUID, reason: str = "") -> None:
-    """Take the connection out of use for good. Its history stays; its secrets and session are destroyed.
+    """Take the connection out of use for good. Its history stays; its secrets and session are
+    destroyed.
 
     If it was the default, the oldest other connection becomes it.
 
@@ -184,7 +188,8 @@ def adapter_named(broker: str) -> type[BrokerAdapter]:
 def checked_credentials(
     adapter: type[BrokerAdapter], credentials: Mapping[str, str], *, complete: bool
 ) -> dict[str, str]:
-    """Return the credentials that are not empty. With ``complete``, every required one must be among them.
+    """Return the credentials that are not empty. With ``complete``, every required one must be
+    among them.
 
     Raises:
         InvalidConnection: an unknown field, a missing one, or a value that is too long.

@@ -1,4 +1,6 @@
-"""Opening, checking and closing broker sessions. The broker is asked outside of any transaction; what it said is stored after."""
+"""Opening, checking and closing broker sessions. The broker is asked outside of any transaction;
+what it said is stored after.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ State = BrokerSession.State
 
 
 def session_open(*, user_id: UUID, connection_id: UUID, grant: str | None = None) -> BrokerSession:
-    """Log in at the broker with the stored credentials and, where it gives one, the ``grant`` of its redirect.
+    """Log in at the broker with the stored credentials and, where it gives one, the ``grant`` of
+    its redirect.
 
     Raises:
         NotFound: no such connection of this user.
@@ -60,7 +63,8 @@ def session_check(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
 
 
 def session_close(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
-    """End the session here, and at the broker as far as it can be reached. Closing twice changes nothing.
+    """End the session here, and at the broker as far as it can be reached. Closing twice changes
+    nothing.
 
     Raises:
         NotFound: no such connection of this user, or none of its sessions was ever opened.
@@ -122,7 +126,7 @@ def _store_end(connection: BrokerConnection, state: str, action: str, error: str
 
 
 def _ended_state(connection: BrokerConnection) -> str:
-    """Return EXPIRED where a job can open the next session, LOGIN_NEEDED where only the user can."""
+    """Return EXPIRED where a job can open the next one, LOGIN_NEEDED where only the user can."""
     renewal = adapter_class(connection.broker).capabilities.session_renewal
     return State.LOGIN_NEEDED if renewal is SessionRenewal.INTERACTIVE else State.EXPIRED
 

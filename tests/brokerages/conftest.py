@@ -178,7 +178,7 @@ class Paper:
         return sum(p.quantity for p in self.adapter.fetch_positions() if p.product is product)
 
 
-@pytest.fixture()
+@pytest.fixture
 def market(settings: Any) -> Iterator[Market]:
     """The market of this test, also for adapters that services build."""
     settings.SIMULATED_SESSION = "exchange"
@@ -192,13 +192,13 @@ def market(settings: Any) -> Iterator[Market]:
     ports.provide_sessions(before[1])
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_user() -> Callable[[], Any]:
     count = iter(range(1, 1000))
     return lambda: get_user_model().objects.create(email=f"user{next(count)}@example.org")
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_connection(make_user: Callable[[], Any]) -> Callable[..., BrokerConnection]:
     def make(user: Any = None, **fields: Any) -> BrokerConnection:
         user = user or make_user()
@@ -207,7 +207,7 @@ def make_connection(make_user: Callable[[], Any]) -> Callable[..., BrokerConnect
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_paper(
     market: Market, make_connection: Callable[..., BrokerConnection]
 ) -> Callable[[], Paper]:
@@ -220,6 +220,6 @@ def make_paper(
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def paper(make_paper: Callable[[], Paper]) -> Paper:
     return make_paper()

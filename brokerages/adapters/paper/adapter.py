@@ -1,7 +1,9 @@
-"""The paper broker: the interface of every broker, with orders kept in our own tables and filled against real quotes.
+"""The paper broker: the interface of every broker, with orders kept in our own tables and filled
+against real quotes.
 
-Nothing leaves the platform. What differs from a market is written in `matching` (the book), `margins` (rates) and `ledger` (money).
-Orders whose state changes later than their ack (resting, stops, the end of the day) are moved on by `engine.PaperEngine`.
+Nothing leaves the platform. What differs from a market is written in `matching` (the book),
+`margins` (rates) and `ledger` (money). Orders whose state changes later than their ack (resting,
+stops, the end of the day) are moved on by `engine.PaperEngine`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from dataclasses import replace
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 from uuid import UUID
 
-from brokerages.adapters.paper import desk, margins, store
+from brokerages.adapters.paper import margins, store
+from brokerages.adapters.paper.desk import Desk
 from brokerages.adapters.paper.ledger import Money
 from brokerages.adapters.paper.margins import BROKER, FOUR
 from brokerages.base import BrokerAdapter, Capabilities, SessionRenewal
@@ -74,13 +77,13 @@ class PaperAdapter(BrokerAdapter):
     # orders
 
     def place_order(self, request: OrderRequest) -> OrderAck:
-        return desk.place(self.context, request)
+        return Desk(self.context).place(request)
 
     def modify_order(self, broker_order_id: str, change: OrderChange) -> OrderAck:
-        return desk.modify(self.context, broker_order_id, change)
+        return Desk(self.context).modify(broker_order_id, change)
 
     def cancel_order(self, broker_order_id: str) -> OrderAck:
-        return desk.cancel(self.context, broker_order_id)
+        return Desk(self.context).cancel(broker_order_id)
 
     # reports
 
@@ -99,7 +102,9 @@ class PaperAdapter(BrokerAdapter):
         return [fill.report() for fill in store.read_fills(self._connection_id, since=since)]
 
     def fetch_positions(self) -> list[PositionReport]:
-        """Return open positions, and flat ones that made or lost something today. Delivery shares are holdings."""
+        """Return open positions, and flat ones that made or lost something today. Delivery shares
+        are holdings.
+        """
         today = store.today(self.context.now())
         reports = []
         for record in store.read_positions(self._connection_id):
@@ -126,7 +131,9 @@ class PaperAdapter(BrokerAdapter):
         return reports
 
     def fetch_holdings(self) -> list[HoldingReport]:
-        """Return delivery shares. Those bought today can be sold already; ``t1_quantity`` says how many they are."""
+        """Return delivery shares. Those bought today can be sold already; ``t1_quantity`` says
+        how many they are.
+        """
         today = store.today(self.context.now())
         return [
             HoldingReport(
@@ -143,7 +150,9 @@ class PaperAdapter(BrokerAdapter):
         ]
 
     def fetch_funds(self) -> Funds:
-        """Return free cash (less what is owed) and what open orders and positions block. Delivery shares are spent money."""
+        """Return free cash (less what is owed) and what open orders and positions block. Delivery
+        shares are spent money.
+        """
         found = store.read_money(self._connection_id)
         money, used = found or (Money(store.policy().starting_cash), ZERO)
         available = (money.cash - money.debt).quantize(PAISA, ROUND_DOWN)
@@ -175,7 +184,7 @@ class PaperAdapter(BrokerAdapter):
         """
         total = ZERO
         for request in requests:
-            margins.check_terms(request)
+            margins.check_request(request)
             quote = self.context.quote(request.instrument)
             if quote is None:
                 raise MarketClosed(
@@ -185,10 +194,8 @@ class PaperAdapter(BrokerAdapter):
                 )
             if request.product in margins.DELIVERY and request.side.sign < 0:
                 continue  # only what is held can be sold: nothing is blocked
-            price = margins.reference_price(
-                request.side, request.order_type, request.price, request.trigger_price, quote
-            )
-            unit = margins.unit_margin(request.instrument, request.product, request.side, price)
+            terms = margins.Terms.of(request)
+            unit = terms.trade.unit_margin(terms.reference_price(quote))
             total += unit * request.quantity
         return Margin(required=total.quantize(PAISA, ROUND_UP))
 

@@ -1,7 +1,9 @@
-"""The paper venue's own movement: stops that are hit, resting orders that meet a new book, days that end.
+"""The paper venue's own movement: stops that are hit, resting orders that meet a new book, days
+that end.
 
-What it does to an order is written to the outbox in the same transaction. Accounts are locked before the book, in the order of their
-ids, as everywhere in this broker; so a batch never waits in a circle with a user's own order.
+What it does to an order is written to the outbox in the same transaction. Accounts are locked
+before the book, in the order of their ids, as everywhere in this broker; so a batch never waits
+in a circle with a user's own order.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from brokerages import ports
-from brokerages.adapters.paper import desk, matching, store
+from brokerages.adapters.paper import execution, matching, rounds, store
 from brokerages.adapters.paper.ledger import Position, Standing
 from brokerages.adapters.paper.margins import BROKER
 from brokerages.adapters.paper.matching import Slippage
@@ -25,7 +27,9 @@ from brokerages.adapters.paper.records import (
     event_of,
     event_reports,
 )
-from brokerages.adapters.paper.store import Changes, Moved, StaleQuote
+from brokerages.adapters.paper.rounds import Moved
+from brokerages.adapters.paper.store import StaleQuote
+from brokerages.adapters.paper.writes import Changes, save
 from brokerages.base import VenueEngine, VenueEvent
 from brokerages.types import InstrumentRef, Quote, ReportedStatus, Side, Validity
 
@@ -34,11 +38,11 @@ T = TypeVar("T")
 SHORT = "Insufficient funds for the rest of the order."
 
 BATCH = 200
-"""Orders per transaction: their accounts are locked while it runs, some milliseconds."""
+"""Orders a transaction: their accounts are locked while it runs, some milliseconds."""
 
 
 class PaperEngine(VenueEngine):
-    """Moves every open paper order on. Several may run at once: they wait for each other's locks."""
+    """Moves every open paper order on. Several may run at once: locks keep them apart."""
 
     broker = BROKER
 
@@ -49,7 +53,7 @@ class PaperEngine(VenueEngine):
         instrument_ids: Sequence[int] | None = None,
     ) -> int:
         changed = self._expire(now)
-        instruments = {ref.id: ref for ref in store.open_instruments(instrument_ids)}
+        instruments = {ref.id: ref for ref in rounds.open_instruments(instrument_ids)}
         quotes = {
             ref.id: latest
             for ref in instruments.values()
@@ -57,10 +61,10 @@ class PaperEngine(VenueEngine):
         }
         if not quotes:
             return changed
-        books = store.read_books(quotes)
+        books = rounds.read_books(quotes)
         reachable = {number: _reachable(quotes[number], books.get(number)) for number in quotes}
         queues: dict[tuple[int, Side], list[Moved]] = {}
-        for moved in store.moved_orders(quotes, reachable, now):
+        for moved in rounds.moved_orders(quotes, reachable, now):
             queues.setdefault((moved.instrument_id, moved.side), []).append(moved)
         for (number, side), queue in queues.items():
             rank = {
@@ -69,7 +73,7 @@ class PaperEngine(VenueEngine):
                     matching.by_priority(side, [moved.contender for moved in queue])
                 )
             }
-            queue.sort(key=lambda moved: rank[moved.contender.order_id])  # noqa: B023 - used at once
+            queue.sort(key=lambda moved: rank[moved.contender.order_id])
             for batch in _batches(queue):
                 changed += _match_batch(instruments[number], side, quotes[number], batch, now)
         return changed
@@ -79,16 +83,16 @@ class PaperEngine(VenueEngine):
             VenueEvent(
                 number, connection_id, *event_reports(connection_id, order_id, report, fills)
             )
-            for number, connection_id, order_id, report, fills in store.read_events(limit)
+            for number, connection_id, order_id, report, fills in rounds.read_events(limit)
         ]
 
     def confirm_events(self, event_ids: Sequence[int]) -> None:
-        store.delete_events(event_ids)
+        rounds.delete_events(event_ids)
 
     def _expire(self, now: datetime) -> int:
         changed = 0
-        while rows := store.expired_orders(now, BATCH):
-            changed += store.in_transaction(lambda: _expire_batch(rows, now))  # noqa: B023 - called at once
+        while rows := rounds.expired_orders(now, BATCH):
+            changed += store.in_transaction(lambda: _expire_batch(rows, now))
         return changed
 
 
@@ -102,7 +106,7 @@ def _expire_batch(rows: Sequence[tuple[UUID, int]], now: datetime) -> int:
         changes.orders.append(record)
         changes.events.append(event_of(record, []))
     changes.accounts = [AccountRecord(number, money) for number, money in accounts.items()]
-    store.save(changes)
+    save(changes)
     return len(changes.orders)
 
 
@@ -144,13 +148,13 @@ def _match(
         standing = Standing(accounts[record.connection_id], position, record.hold)
         levels = matching.open_levels(quote, side, book.taken.get(side.value, {}))
         matches = matching.allocate(quote, side, levels, [contender], slippage)
-        standing, fills, short = desk.fill_order(record, standing, matches, now)
-        desk.use_up(book, side, matches)
+        standing, fills, short = execution.fill_order(record, standing, matches, now)
+        execution.use_up(book, side, matches)
         if short and record.remaining:
-            standing = desk.release(standing)
+            standing = execution.release(standing)
             record.end(ReportedStatus.CANCELLED, now, "insufficient_funds", SHORT)
         elif fills or record.id in hit or record.validity is Validity.IOC:
-            standing = desk.close_or_rest(record, standing, now)
+            standing = execution.close_or_rest(record, standing, now)
         else:
             continue
         accounts[record.connection_id] = standing.money
@@ -167,7 +171,7 @@ def _match(
         PositionRecord(connection_id, instrument, product, positions[connection_id, product])
         for connection_id, product in sorted(held)
     ]
-    store.save(changes)
+    save(changes)
     return len(changes.orders)
 
 

@@ -1,16 +1,20 @@
-"""The money of a paper account: what a fill does to cash, position and the order's block. Pure Python, exact.
+"""The money of a paper account: what a fill does to cash, position and the order's block. Pure
+Python, exact.
 
-An account starts with an amount of cash. An order that opens units blocks ``unit`` rupees for each of them when it is accepted;
-an order (or the part of one) that closes units of a position blocks nothing. What an order blocks is its own: no other order's
-fill changes it. Whatever is not filled comes back when the order ends.
+An account starts with an amount of cash. An order that opens units blocks ``unit`` rupees for
+each of them when it is accepted; an order (or the part of one) that closes units of a position
+blocks nothing. What an order blocks is its own: no other order's fill changes it. Whatever is not
+filled comes back when the order ends.
 
-A fill first closes opposite units, then opens new ones. Closing returns the margin of these units and settles their profit or
-loss into the cash; opening moves cash into the margin of the position, at the price of the fill. Delivery shares and bought
-options are margined with all of their price: that is paying for them. Charges are not taken here: the platform computes them
-from its own rates.
+A fill first closes opposite units, then opens new ones. Closing returns the margin of these units
+and settles their profit or loss into the cash; opening moves cash into the margin of the
+position, at the price of the fill. Delivery shares and bought options are margined with all of
+their price: that is paying for them. Charges are not taken here: the platform computes them from
+its own rates.
 
-A loss may be larger than the cash (a short position after a jump). Then the cash is zero and the rest is ``debt``, paid by the
-next money that comes in. At every moment, and tested with random sequences:
+A loss may be larger than the cash (a short position after a jump). Then the cash is zero and the
+rest is ``debt``, paid by the next money that comes in. At every moment, and tested with random
+sequences:
 
     cash − debt + Σ block of open orders + Σ margin of positions  =  starting cash + realised profit
 
@@ -23,8 +27,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
-from brokerages.adapters.paper.margins import FOUR, unit_margin
-from brokerages.types import ZERO, InstrumentRef, Product, Side
+from brokerages.adapters.paper.margins import FOUR, Trade
+from brokerages.types import ZERO, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,17 @@ class Money:
     realised: Decimal = ZERO
 
     def with_cash(self, amount: Decimal) -> Money:
-        """Return the money after ``amount`` came in (or went out, if negative); debt is paid first, shortfall becomes debt."""
+        """Return the money after ``amount`` came in (or went out, if negative); debt is paid
+        first, shortfall becomes debt.
+        """
         net = self.cash - self.debt + amount
         return Money(max(net, ZERO), max(-net, ZERO), self.realised)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Open units of one instrument and product: ``quantity`` is signed, ``cost`` and ``margin`` are rupees for all of it.
+    """Open units of one instrument and product: ``quantity`` is signed, ``cost`` and ``margin``
+    are rupees for all of it.
 
     ``realised`` and ``bought`` (units) are of the trading day ``day``.
     """
@@ -66,7 +73,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What an open order blocks: ``unit`` rupees for each remaining unit beyond the ``closing`` ones."""
+    """What an open order blocks: ``unit`` rupees for each remaining unit beyond the ``closing``
+    ones.
+    """
 
     remaining: int
     closing: int = 0
@@ -77,7 +86,9 @@ class Hold:
         return self.unit * (self.remaining - self.closing)
 
     def after(self, filled: int, closed: int) -> Hold:
-        """Return the hold after a fill of which ``closed`` units closed a position. The block never grows."""
+        """Return the hold after a fill of which ``closed`` units closed a position. The block
+        never grows.
+        """
         remaining = self.remaining - filled
         return Hold(remaining, min(max(self.closing - closed, 0), remaining), self.unit)
 
@@ -91,16 +102,12 @@ class Standing:
     hold: Hold
 
 
-def after_fill(
-    standing: Standing,
-    instrument: InstrumentRef,
-    product: Product,
-    side: Side,
-    quantity: int,
-    price: Decimal,
-) -> Standing | None:
-    """Return the standing after a fill of ``quantity`` units at ``price``, or None if the account cannot pay for it."""
+def after_fill(standing: Standing, trade: Trade, quantity: int, price: Decimal) -> Standing | None:
+    """Return the standing after a fill of ``quantity`` units at ``price``, or None if the account
+    cannot pay for it.
+    """
     money, position, hold = standing.money, standing.position, standing.hold
+    side = trade.side
     closed = min(quantity, position.closable(side))
     opened = quantity - closed
     hold_after = hold.after(quantity, closed)
@@ -114,7 +121,7 @@ def after_fill(
         realised = (cost_out - price * closed) * side.sign
         cash += margin_out + realised
     if opened:
-        needed = unit_margin(instrument, product, side, price) * opened
+        needed = trade.unit_margin(price) * opened
         if needed > cash:
             return None
         cash -= needed
@@ -133,26 +140,24 @@ def after_fill(
     )
 
 
-def affordable(
-    standing: Standing,
-    instrument: InstrumentRef,
-    product: Product,
-    side: Side,
-    quantity: int,
-    price: Decimal,
-) -> int:
-    """Return the largest part of ``quantity``, in whole lots, that the account can pay for at ``price``."""
-    low, high = 0, quantity // instrument.lot_size
+def affordable(standing: Standing, trade: Trade, quantity: int, price: Decimal) -> int:
+    """Return the largest part of ``quantity``, in whole lots, that the account can pay for at
+    ``price``.
+    """
+    lot_size = trade.instrument.lot_size
+    low, high = 0, quantity // lot_size
     while low < high:
         middle = (low + high + 1) // 2
-        units = middle * instrument.lot_size
-        if after_fill(standing, instrument, product, side, units, price) is None:
+        units = middle * lot_size
+        if after_fill(standing, trade, units, price) is None:
             high = middle - 1
         else:
             low = middle
-    return low * instrument.lot_size
+    return low * lot_size
 
 
 def _share(amount: Decimal, part: int, whole: int) -> Decimal:
-    """Return the part of ``amount`` that belongs to ``part`` of ``whole`` units; all of it for all of them."""
+    """Return the part of ``amount`` that belongs to ``part`` of ``whole`` units; all of it for
+    all of them.
+    """
     return amount if part == whole else (amount * part / whole).quantize(FOUR)

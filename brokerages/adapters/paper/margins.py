@@ -11,12 +11,14 @@ options, bought       all of the premium
 options, sold         12 % of the strike, over the premium received
 ====================  ==============================================
 
-The premium of a sold option is not shown as cash while the option is open; it counts when it is closed.
+The premium of a sold option is not shown as cash while the option is open; it counts when it is
+closed.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, replace
 from decimal import ROUND_UP, Decimal
 
 from brokerages.errors import InvalidOrder, MarketClosed, NotSupported, Refused
@@ -24,6 +26,7 @@ from brokerages.types import (
     ZERO,
     InstrumentKind,
     InstrumentRef,
+    OrderChange,
     OrderRequest,
     OrderType,
     Product,
@@ -47,50 +50,83 @@ DELIVERY = frozenset({Product.CNC, Product.MTF})
 OPTIONS = frozenset({InstrumentKind.CE, InstrumentKind.PE})
 
 
-def unit_margin(instrument: InstrumentRef, product: Product, side: Side, price: Decimal) -> Decimal:
-    """Return the rupees that one unit ties up when ``side`` opens it at ``price``, to four decimals."""
-    if instrument.kind in OPTIONS:
-        if side is Side.BUY:
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """What is traded, in which product and direction."""
+
+    instrument: InstrumentRef
+    product: Product
+    side: Side
+
+    def unit_margin(self, price: Decimal) -> Decimal:
+        """Return the rupees that one unit opened at ``price`` ties up, to four decimals."""
+        if self.instrument.kind in OPTIONS:
+            if self.side is Side.BUY:
+                return price
+            strike = self.instrument.strike
+            base = price if strike is None else strike
+            return (base * DERIVATIVE_RATE).quantize(FOUR, ROUND_UP)
+        if self.instrument.kind is InstrumentKind.FUT:
+            return (price * DERIVATIVE_RATE).quantize(FOUR, ROUND_UP)
+        if self.product is Product.CNC:
             return price
-        base = instrument.strike if instrument.strike is not None else price
-        return (base * DERIVATIVE_RATE).quantize(FOUR, ROUND_UP)
-    if instrument.kind is InstrumentKind.FUT:
-        return (price * DERIVATIVE_RATE).quantize(FOUR, ROUND_UP)
-    if product is Product.CNC:
-        return price
-    rate = MTF_RATE if product is Product.MTF else INTRADAY_RATE
-    return (price * rate).quantize(FOUR, ROUND_UP)
+        rate = MTF_RATE if self.product is Product.MTF else INTRADAY_RATE
+        return (price * rate).quantize(FOUR, ROUND_UP)
 
 
-def pays_in_full(instrument: InstrumentRef, product: Product) -> bool:
-    """Return whether a bought unit is paid for and owned, so that its cost is spent, not blocked."""
-    return product is Product.CNC or instrument.kind in OPTIONS
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of an order that an exchange judges."""
 
+    trade: Trade
+    order_type: OrderType
+    quantity: int
+    price: Decimal | None
+    trigger_price: Decimal | None
 
-def reference_price(
-    side: Side,
-    order_type: OrderType,
-    price: Decimal | None,
-    trigger_price: Decimal | None,
-    quote: Quote,
-) -> Decimal:
-    """Return the price that an order not yet filled is margined at.
+    @classmethod
+    def of(cls, request: OrderRequest) -> Terms:
+        return cls(
+            Trade(request.instrument, request.product, request.side),
+            request.order_type,
+            request.quantity,
+            request.price if request.order_type.has_price else None,
+            request.trigger_price if request.order_type.has_trigger else None,
+        )
 
-    Its limit, else its trigger, else the best price of the other side. A sale that opens a short position is margined at no
-    less than the last price, since it fills at that or better.
-    """
-    if order_type.has_price and price is not None:
-        reference = price
-    elif order_type.has_trigger and trigger_price is not None:
-        reference = trigger_price
-    else:
-        best = quote.asks if side is Side.BUY else quote.bids
+    def changed(self, change: OrderChange) -> Terms:
+        """Return these terms with those of ``change`` in their place."""
+        return replace(
+            self,
+            order_type=change.order_type,
+            quantity=change.quantity,
+            price=change.price if change.order_type.has_price else None,
+            trigger_price=change.trigger_price if change.order_type.has_trigger else None,
+        )
+
+    def without_trigger(self) -> Terms:
+        """Return what a stop order has become once it was hit."""
+        order_type = OrderType.LIMIT if self.order_type.has_price else OrderType.MARKET
+        return replace(self, order_type=order_type, trigger_price=None)
+
+    def reference_price(self, quote: Quote) -> Decimal:
+        """Return the price that the order is margined at before it is filled.
+
+        Its limit, else its trigger, else the best price of the other side. A sale that opens a
+        short position is margined at no less than the last price: it fills at that or better.
+        """
+        buying = self.trade.side is Side.BUY
+        best = quote.asks if buying else quote.bids
         reference = best[0].price if best else quote.last_price
-    return reference if side is Side.BUY else max(reference, quote.last_price)
+        if self.price is not None:
+            reference = self.price
+        elif self.trigger_price is not None:
+            reference = self.trigger_price
+        return reference if buying else max(reference, quote.last_price)
 
 
-def check_terms(request: OrderRequest) -> None:
-    """Raise `InvalidOrder` or `NotSupported` for terms that no market could make acceptable."""
+def check_request(request: OrderRequest) -> None:
+    """Raise `InvalidOrder` or `NotSupported` for what no market could make acceptable."""
     instrument = request.instrument
     if request.after_market:
         raise NotSupported(
@@ -98,42 +134,21 @@ def check_terms(request: OrderRequest) -> None:
             broker=BROKER,
             code="after_market",
         )
-    if instrument.kind is InstrumentKind.INDEX:
-        raise _invalid("not_tradable", f"{instrument.key} is an index and cannot be traded.")
     if not request.client_order_id or len(request.client_order_id) > 40:
         raise _invalid("client_order_id", "An order needs a tag of 1 to 40 characters.")
-    _check_product(instrument, request.product)
-    check_amounts(
-        instrument,
-        request.quantity,
-        request.order_type,
-        request.side,
-        request.price,
-        request.trigger_price,
-    )
-    if not 0 <= request.disclosed_quantity <= request.quantity:
-        raise _invalid(
-            "disclosed_quantity", "The disclosed quantity must be between 0 and the quantity."
-        )
-
-
-def _check_product(instrument: InstrumentRef, product: Product) -> None:
-    equity = instrument.kind is InstrumentKind.EQ
+    if instrument.kind is InstrumentKind.INDEX:
+        raise _invalid("not_tradable", f"{instrument.key} is an index and cannot be traded.")
+    equity, product = instrument.kind is InstrumentKind.EQ, request.product
     if product in DELIVERY and not equity:
         raise _invalid("product", f"{product} is for shares; use NRML or MIS for {instrument.key}.")
     if product is Product.NRML and equity:
         raise _invalid("product", f"NRML is for derivatives; use CNC or MIS for {instrument.key}.")
+    check_terms(Terms.of(request), request.disclosed_quantity)
 
 
-def check_amounts(
-    instrument: InstrumentRef,
-    quantity: int,
-    order_type: OrderType,
-    side: Side,
-    price: Decimal | None,
-    trigger_price: Decimal | None,
-) -> None:
-    """Raise `InvalidOrder` when quantity, price or trigger price break the instrument's steps and limits."""
+def check_terms(terms: Terms, disclosed_quantity: int) -> None:
+    """Raise `InvalidOrder` when the terms break the instrument's steps and limits."""
+    instrument, quantity = terms.trade.instrument, terms.quantity
     if not 0 < quantity <= MAX_QUANTITY:
         raise _invalid("quantity", "The quantity must be a positive whole number of units.")
     if quantity % instrument.lot_size:
@@ -145,19 +160,16 @@ def check_amounts(
             "freeze_quantity",
             f"The quantity is above the exchange's freeze quantity {instrument.freeze_quantity}.",
         )
-    if order_type.has_price:
-        _check_price(instrument, "price", price)
-    if order_type.has_trigger:
-        _check_price(instrument, "trigger price", trigger_price)
-    if order_type is OrderType.SL and price is not None and trigger_price is not None:
-        if side is Side.BUY and price < trigger_price:
-            raise _invalid(
-                "price", "The price of a stop-loss buy order may not be below its trigger price."
-            )
-        if side is Side.SELL and price > trigger_price:
-            raise _invalid(
-                "price", "The price of a stop-loss sell order may not be above its trigger price."
-            )
+    if not 0 <= disclosed_quantity <= quantity:
+        raise _invalid(
+            "disclosed_quantity", "The disclosed quantity must be between 0 and the quantity."
+        )
+    if terms.order_type.has_price:
+        _check_price(instrument, "price", terms.price)
+    if terms.order_type.has_trigger:
+        _check_price(instrument, "trigger price", terms.trigger_price)
+    if terms.price is not None and terms.trigger_price is not None:
+        _check_stop_limit(terms.trade.side, terms.price, terms.trigger_price)
 
 
 def _check_price(instrument: InstrumentRef, what: str, price: Decimal | None) -> None:
@@ -170,20 +182,19 @@ def _check_price(instrument: InstrumentRef, what: str, price: Decimal | None) ->
         )
 
 
-def check_market(
-    side: Side,
-    order_type: OrderType,
-    price: Decimal | None,
-    trigger_price: Decimal | None,
-    quote: Quote | None,
-    *,
-    is_open: bool,
-) -> Quote:
+def _check_stop_limit(side: Side, price: Decimal, trigger_price: Decimal) -> None:
+    if side is Side.BUY and price < trigger_price:
+        raise _invalid("price", "A stop-loss buy price may not be below its trigger price.")
+    if side is Side.SELL and price > trigger_price:
+        raise _invalid("price", "A stop-loss sell price may not be above its trigger price.")
+
+
+def check_market(terms: Terms, quote: Quote | None, *, is_open: bool) -> Quote:
     """Return the quote that the order meets.
 
     Raises:
         MarketClosed: outside the segment's hours, or there is no market data.
-        InvalidOrder: outside the circuit limits, or a trigger price that the market has passed already.
+        InvalidOrder: outside the circuit limits, or a stop that the market has passed already.
     """
     if not is_open:
         raise MarketClosed("The market is closed.", broker=BROKER, code="market_closed")
@@ -191,21 +202,20 @@ def check_market(
         raise MarketClosed(
             "There is no market data for this instrument.", broker=BROKER, code="no_market_data"
         )
-    wanted = [price] if order_type.has_price else []
-    wanted += [trigger_price] if order_type.has_trigger else []
-    for value in wanted:
-        if value is not None:
-            _check_band(value, quote)
-    if order_type.has_trigger and trigger_price is not None:
-        if side is Side.BUY and trigger_price <= quote.last_price:
+    for price in (terms.price, terms.trigger_price):
+        if price is not None:
+            _check_band(price, quote)
+    trigger, last = terms.trigger_price, quote.last_price
+    if trigger is not None:
+        if terms.trade.side is Side.BUY and trigger <= last:
             raise _invalid(
                 "trigger_price",
-                f"The trigger price of a buy order must be above the last price {quote.last_price}.",
+                f"The trigger price of a buy order must be above the last price {last}.",
             )
-        if side is Side.SELL and trigger_price >= quote.last_price:
+        if terms.trade.side is Side.SELL and trigger >= last:
             raise _invalid(
                 "trigger_price",
-                f"The trigger price of a sell order must be below the last price {quote.last_price}.",
+                f"The trigger price of a sell order must be below the last price {last}.",
             )
     return quote
 

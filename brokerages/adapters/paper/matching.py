@@ -1,12 +1,13 @@
 """Quote and open orders → fills. Pure Python.
 
-Orders of all users share the displayed book of an instrument, at most five levels a side, in price-time order; they do not
-match each other. The liquidity of one book (one ``sequence`` of a quote) is consumed once: what was taken is remembered until
-the next sequence. A fill is at the price of the level, never worse than the order's limit.
+Orders of all users share the displayed book of an instrument, at most five levels a side, in
+price-time order; they do not match each other. The liquidity of one book (one ``sequence`` of a
+quote) is consumed once: what was taken is remembered until the next sequence. A fill is at the
+price of the level, never worse than the order's limit.
 
-A market order takes level after level, with the configured slippage, within the circuit limits. What the book cannot serve stays
-open as a market order for the next book. A quote without any book (a source that knows only last prices) fills at the last price
-without a limit on quantity.
+A market order takes level after level, with the configured slippage, within the circuit limits.
+What the book cannot serve stays open as a market order for the next book. A quote without any
+book (a source that knows only last prices) fills at the last price without a limit on quantity.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Slippage:
-    """How much worse than the level a market order fills, in basis points, rounded away to the tick."""
+    """How much worse than the level a market order fills, in basis points, rounded away to the
+    tick.
+    """
 
     basis_points: Decimal
     tick_size: Decimal
@@ -71,7 +74,9 @@ class Slippage:
 
 
 def best_price(quote: Quote, side: Side) -> Decimal | None:
-    """Return the best displayed price that an order of ``side`` could trade at, or None if that side is empty."""
+    """Return the best displayed price that an order of ``side`` could trade at, or None if that
+    side is empty.
+    """
     if not quote.asks and not quote.bids:
         return quote.last_price
     levels = quote.asks if side is Side.BUY else quote.bids
@@ -86,7 +91,9 @@ def crosses(side: Side, limit: Decimal | None, price: Decimal | None) -> bool:
 
 
 def is_triggered(side: Side, trigger_price: Decimal, last_price: Decimal) -> bool:
-    """Return whether the last price has reached a stop: at or above it for BUY, at or below it for SELL."""
+    """Return whether the last price has reached a stop: at or above it for BUY, at or below it
+    for SELL.
+    """
     return last_price >= trigger_price if side is Side.BUY else last_price <= trigger_price
 
 

@@ -1,4 +1,6 @@
-"""The paper broker's own rows as values, and their translation to the reports of the boundary. Pure Python."""
+"""The paper broker's own rows as values, and their translation to the reports of the boundary.
+Pure Python.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from brokerages.adapters.paper.ledger import Hold, Money, Position
-from brokerages.adapters.paper.margins import FOUR
+from brokerages.adapters.paper.margins import FOUR, Terms, Trade
 from brokerages.adapters.paper.matching import Contender
 from brokerages.types import (
     ZERO,
@@ -33,7 +35,9 @@ OPEN = frozenset(
 
 @dataclass(slots=True)
 class OrderRecord:
-    """One row of the order table. Mutable: an operation loads it, changes it and saves it under the account's lock."""
+    """One row of the order table. Mutable: an operation loads it, changes it and saves it under
+    the account's lock.
+    """
 
     id: int
     connection_id: UUID
@@ -80,6 +84,14 @@ class OrderRecord:
     @hold.setter
     def hold(self, hold: Hold) -> None:
         self.closing_quantity, self.block_unit = hold.closing, hold.unit
+
+    @property
+    def trade(self) -> Trade:
+        return Trade(self.instrument, self.product, self.side)
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.trade, self.order_type, self.quantity, self.price, self.trigger_price)
 
     @property
     def awaits_trigger(self) -> bool:
@@ -198,7 +210,9 @@ def order_number(broker_order_id: str) -> int | None:
 
 
 def instrument_to_json(instrument: InstrumentRef) -> dict[str, Any]:
-    """Return the reference as JSON values: the row keeps the contract as it was when the order came."""
+    """Return the reference as JSON values: the row keeps the contract as it was when the order
+    came.
+    """
     return {
         "id": instrument.id,
         "exchange": instrument.exchange.value,

@@ -1,14 +1,16 @@
-"""The paper broker's tables: the only adapter file that speaks to the database, in plain SQL with few round trips.
+"""The paper broker's tables: the only adapter file that speaks to the database, in plain SQL with
+few round trips.
 
-Locks are taken in one order, always: account rows (by connection id), then the book of the instrument, then orders. The account's
-lock covers its orders and positions: nobody changes them without it.
+Locks are taken in one order, always: account rows (by connection id), then the book of the
+    instrument, then orders. The account's lock covers its orders and positions: nobody changes
+    them without it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -21,19 +23,15 @@ from django.db import transaction
 from brokerages.adapters.paper.ledger import Money, Position
 from brokerages.adapters.paper.matching import Contender
 from brokerages.adapters.paper.records import (
-    AccountRecord,
     Book,
-    EventRecord,
     FillRecord,
     OrderRecord,
     PositionRecord,
     instrument_from_json,
-    instrument_to_json,
 )
 from brokerages.base import IST
 from brokerages.types import (
     Exchange,
-    InstrumentRef,
     OrderType,
     Product,
     Quote,
@@ -46,11 +44,15 @@ T = TypeVar("T")
 
 _OPEN = "('OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED')"
 
-_ORDER_COLUMNS = (
-    "id, connection_id, client_order_id, instrument, side, product, order_type, validity, quantity, price, trigger_price, "
-    "disclosed_quantity, status, placed_at, queued_at, eligible_at, expires_at, updated_at, filled_quantity, filled_value, "
-    "fill_count, closing_quantity, block_unit, code, message, triggered_at"
-)
+_WORDS = {
+    "side": Side,
+    "product": Product,
+    "order_type": OrderType,
+    "validity": Validity,
+    "status": ReportedStatus,
+}
+_ORDER_FIELDS = tuple(spec.name for spec in fields(OrderRecord))  # each is a column
+_ORDER_COLUMNS = ", ".join(_ORDER_FIELDS)
 
 
 class StaleQuote(Exception):
@@ -67,37 +69,16 @@ class Policy:
     starting_cash: Decimal
 
 
-@dataclass(slots=True)
-class Changes:
-    """What one transaction writes."""
-
-    new_order: OrderRecord | None = None
-    orders: list[OrderRecord] = field(default_factory=list)
-    fills: list[FillRecord] = field(default_factory=list)
-    accounts: list[AccountRecord] = field(default_factory=list)
-    positions: list[PositionRecord] = field(default_factory=list)
-    events: list[EventRecord] = field(default_factory=list)
-    book: Book | None = None
-
-
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What a new order finds: its number, the order that has its tag already, the position, and what is promised of it."""
+class View:
+    """What a new order finds: its number, the order that has its tag already, the position, and
+    what is promised of it.
+    """
 
     order_id: int
     first_id: int | None
     position: Position | None
     promised: int
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """An open order that the present quote concerns."""
-
-    instrument_id: int
-    connection_id: UUID
-    side: Side
-    contender: Contender
 
 
 def policy() -> Policy:
@@ -119,13 +100,18 @@ def in_transaction(work: Callable[[], T]) -> T:
 
 
 def lock_account(connection_id: UUID, starting_cash: Decimal) -> Money:
-    """Lock the account until the transaction ends and return its money. The first call opens the account."""
+    """Lock the account until the transaction ends and return its money. The first call opens the
+    account.
+    """
     money = lock_accounts([connection_id]).get(connection_id)
     if money is None:
         with database.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO brokerages_paperaccount (connection_id, starting_cash, cash, debt, realised, opened_at) "
-                "VALUES (%s, %s, %s, 0, 0, now()) ON CONFLICT DO NOTHING",
+                """
+                INSERT INTO brokerages_paperaccount (
+                    connection_id, starting_cash, cash, debt, realised, opened_at
+                ) VALUES (%s, %s, %s, 0, 0, now()) ON CONFLICT DO NOTHING
+                """,
                 [connection_id, starting_cash, starting_cash],
             )
         money = lock_accounts([connection_id])[connection_id]
@@ -144,7 +130,9 @@ def lock_accounts(connection_ids: Iterable[UUID]) -> dict[UUID, Money]:
 
 
 def read_money(connection_id: UUID) -> tuple[Money, Decimal] | None:
-    """Return the account's money and what its open orders and margined positions block; None before it is opened."""
+    """Return the account's money and what its open orders and margined positions block; None
+    before it is opened.
+    """
     with database.cursor() as cursor:
         cursor.execute(
             f"""
@@ -164,9 +152,9 @@ def read_money(connection_id: UUID) -> tuple[Money, Decimal] | None:
 # --- Orders --------------------------------------------------------------------------------------
 
 
-def read_desk(
+def read_view(
     connection_id: UUID, client_order_id: str, instrument_id: int, product: Product, side: Side
-) -> Desk:
+) -> View:
     """Return what a new order finds. Call it with the account locked."""
     with database.cursor() as cursor:
         cursor.execute(
@@ -192,7 +180,7 @@ def read_desk(
         )
         row = cursor.fetchone()
     position = None if row[3] is None else Position(*row[3:])
-    return Desk(row[0], row[1], position, int(row[2]))
+    return View(row[0], row[1], position, int(row[2]))
 
 
 def read_order(connection_id: UUID, order_id: int, *, lock: bool = False) -> OrderRecord | None:
@@ -213,7 +201,8 @@ def read_order_by_tag(connection_id: UUID, client_order_id: str) -> OrderRecord 
 def read_orders_since(connection_id: UUID, since: datetime) -> list[OrderRecord]:
     """Return the day's orders, and older ones that are still open, oldest first."""
     return _orders(
-        f"WHERE connection_id = %s AND (placed_at >= %s OR status IN {_OPEN}) ORDER BY placed_at, id",
+        f"WHERE connection_id = %s AND (placed_at >= %s OR status IN {_OPEN}) "
+        "ORDER BY placed_at, id",
         [connection_id, since],
     )
 
@@ -232,20 +221,11 @@ def _orders(where: str, params: list[Any]) -> list[OrderRecord]:
 
 
 def _order(row: Sequence[Any]) -> OrderRecord:
-    number, connection_id, tag, instrument, side, product, order_type, validity, *rest = row
-    return OrderRecord(
-        number,
-        connection_id,
-        tag,
-        instrument_from_json(json.loads(instrument)),
-        Side(side),
-        Product(product),
-        OrderType(order_type),
-        Validity(validity),
-        *rest[:4],
-        ReportedStatus(rest[4]),
-        *rest[5:],
-    )
+    values = dict(zip(_ORDER_FIELDS, row, strict=True))
+    values["instrument"] = instrument_from_json(json.loads(values["instrument"]))
+    for name, words in _WORDS.items():
+        values[name] = words(values[name])
+    return OrderRecord(**values)
 
 
 def read_rivals(
@@ -282,17 +262,29 @@ def read_fills(
     with database.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT f.order_id, f.number, f.connection_id, o.client_order_id, o.instrument ->> 'exchange', o.side,
-                f.quantity, f.price, f.filled_at
+            SELECT f.order_id, f.number, f.connection_id, o.client_order_id,
+                o.instrument ->> 'exchange', o.side, f.quantity, f.price, f.filled_at
             FROM brokerages_paperfill f JOIN brokerages_paperorder o ON o.id = f.order_id
             WHERE f.connection_id = %s AND {condition} ORDER BY f.filled_at, f.order_id, f.number
             """,  # noqa: S608 - one of two constants
             [connection_id, order_id if order_id is not None else since],
         )
-        return [
-            FillRecord(*row[:4], Exchange(row[4]), Side(row[5]), *row[6:])
-            for row in cursor.fetchall()
-        ]
+        return [_fill(*row) for row in cursor.fetchall()]
+
+
+def _fill(order_id: int, number: int, connection_id: UUID, *rest: Any) -> FillRecord:
+    tag, exchange, side, quantity, price, filled_at = rest
+    return FillRecord(
+        order_id,
+        number,
+        connection_id,
+        tag,
+        Exchange(exchange),
+        Side(side),
+        quantity,
+        price,
+        filled_at,
+    )
 
 
 def read_positions(connection_id: UUID) -> list[PositionRecord]:
@@ -313,8 +305,10 @@ def read_positions_of(
 def _positions(where: str, params: list[Any]) -> list[PositionRecord]:
     with database.cursor() as cursor:
         cursor.execute(
-            "SELECT connection_id, instrument, product, day, quantity, cost, margin, realised, bought "
-            f"FROM brokerages_paperposition {where}",  # noqa: S608
+            f"""
+            SELECT connection_id, instrument, product, day, quantity, cost, margin, realised, bought
+            FROM brokerages_paperposition {where}
+            """,  # noqa: S608 - one of two constants
             params,
         )
         return [
@@ -341,8 +335,11 @@ def lock_book(instrument_id: int, quote: Quote) -> Book:
     if row is None:
         with database.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO brokerages_paperbook (instrument_id, source, sequence, quoted_at, taken) "
-                "VALUES (%s, %s, %s, %s, '{}') ON CONFLICT DO NOTHING",
+                """
+                INSERT INTO brokerages_paperbook (
+                    instrument_id, source, sequence, quoted_at, taken
+                ) VALUES (%s, %s, %s, %s, '{}') ON CONFLICT DO NOTHING
+                """,
                 [instrument_id, quote.source, quote.sequence, quote.at],
             )
         row = _lock_book_row(instrument_id, quote.source)
@@ -364,317 +361,6 @@ def _lock_book_row(instrument_id: int, source: str) -> tuple[int, datetime, str]
         )
         row: tuple[int, datetime, str] | None = cursor.fetchone()
     return row
-
-
-# --- The engine's views --------------------------------------------------------------------------
-
-
-def expired_orders(now: datetime, limit: int) -> list[tuple[UUID, int]]:
-    """Return (connection, order) of open orders whose day is over."""
-    with database.cursor() as cursor:
-        cursor.execute(
-            f"SELECT connection_id, id FROM brokerages_paperorder WHERE status IN {_OPEN} AND expires_at <= %s "  # noqa: S608
-            "ORDER BY expires_at, id LIMIT %s",
-            [now, limit],
-        )
-        return cursor.fetchall()
-
-
-def open_instruments(instrument_ids: Sequence[int] | None) -> list[InstrumentRef]:
-    """Return every instrument with an open order, or those of ``instrument_ids`` that have one."""
-    only = "" if instrument_ids is None else "AND instrument_id = ANY(%s)"
-    with database.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT ON (instrument_id) instrument FROM brokerages_paperorder "
-            f"WHERE status IN {_OPEN} {only} ORDER BY instrument_id, id DESC",  # noqa: S608
-            None if instrument_ids is None else [list(instrument_ids)],
-        )
-        return [instrument_from_json(json.loads(row[0])) for row in cursor.fetchall()]
-
-
-def moved_orders(
-    quotes: Mapping[int, Quote],
-    reachable: Mapping[int, tuple[Decimal | None, Decimal | None]],
-    now: datetime,
-) -> list[Moved]:
-    """Return the open orders that these quotes trigger, fill or (IOC) end.
-
-    ``reachable`` is the best price for buyers and for sellers, None where there is nothing left to take.
-    """
-    ids = list(quotes)
-    with database.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT o.instrument_id, o.connection_id, o.side, o.id,
-                CASE WHEN o.order_type IN ('LIMIT', 'SL') THEN o.price END, o.quantity - o.filled_quantity,
-                CASE WHEN o.status = 'TRIGGER_PENDING' THEN %s ELSE o.queued_at END
-            FROM unnest(%s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[]) AS q(id, last, ask, bid)
-            JOIN brokerages_paperorder o ON o.instrument_id = q.id AND o.status IN {_OPEN}
-            WHERE o.eligible_at <= %s AND o.expires_at > %s AND CASE
-                WHEN o.status = 'TRIGGER_PENDING' AND o.side = 'BUY' THEN q.last >= o.trigger_price
-                WHEN o.status = 'TRIGGER_PENDING' THEN q.last <= o.trigger_price
-                WHEN o.validity = 'IOC' THEN true
-                WHEN o.side = 'BUY' THEN
-                    q.ask IS NOT NULL AND (o.order_type NOT IN ('LIMIT', 'SL') OR o.price >= q.ask)
-                ELSE q.bid IS NOT NULL AND (o.order_type NOT IN ('LIMIT', 'SL') OR o.price <= q.bid)
-            END
-            """,  # noqa: S608 - a constant list of words
-            [
-                now,
-                ids,
-                [quotes[i].last_price for i in ids],
-                [reachable[i][0] for i in ids],
-                [reachable[i][1] for i in ids],
-                now,
-                now,
-            ],
-        )
-        return [
-            Moved(row[0], row[1], Side(row[2]), Contender(*row[3:])) for row in cursor.fetchall()
-        ]
-
-
-def read_books(quotes: Mapping[int, Quote]) -> dict[int, Book]:
-    """Return, without locks, the books of those quotes from which something was taken already."""
-    ids = list(quotes)
-    with database.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT b.instrument_id, b.source, b.sequence, b.quoted_at, b.taken
-            FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS q(id, source, sequence)
-            JOIN brokerages_paperbook b
-                ON b.instrument_id = q.id AND b.source = q.source AND b.sequence = q.sequence
-            """,
-            [ids, [quotes[i].source for i in ids], [quotes[i].sequence for i in ids]],
-        )
-        return {row[0]: Book(*row[:4], json.loads(row[4])) for row in cursor.fetchall()}
-
-
-def read_events(limit: int) -> list[tuple[int, UUID, int, dict[str, Any], list[dict[str, Any]]]]:
-    with database.cursor() as cursor:
-        cursor.execute(
-            "SELECT id, connection_id, order_id, report, fills FROM brokerages_paperevent ORDER BY id LIMIT %s",
-            [limit],
-        )
-        return [(*row[:3], json.loads(row[3]), json.loads(row[4])) for row in cursor.fetchall()]
-
-
-def delete_events(event_ids: Sequence[int]) -> None:
-    with database.cursor() as cursor:
-        cursor.execute("DELETE FROM brokerages_paperevent WHERE id = ANY(%s)", [list(event_ids)])
-
-
-# --- Writing -------------------------------------------------------------------------------------
-
-
-def save(changes: Changes) -> None:
-    """Write everything in one statement."""
-    parts: list[str] = []
-    params: list[Any] = []
-    for name, statement, values in _statements(changes):
-        parts.append(f"{name} AS ({statement})")
-        params.extend(values)
-    if not parts:
-        return
-    with database.cursor() as cursor:
-        cursor.execute(f"WITH {', '.join(parts)} SELECT 1", params)  # noqa: S608
-
-
-def _statements(changes: Changes) -> Iterable[tuple[str, str, list[Any]]]:
-    if changes.new_order is not None:
-        yield "placed", _INSERT_ORDER, _inserted_order(changes.new_order)
-    if changes.orders:
-        yield "changed", _UPDATE_ORDERS, _updated_orders(changes.orders)
-    if changes.fills:
-        yield "filled", _INSERT_FILLS, _inserted_fills(changes.fills)
-    if changes.accounts:
-        yield "paid", _UPDATE_ACCOUNTS, _updated_accounts(changes.accounts)
-    if changes.positions:
-        yield "held", _UPSERT_POSITIONS, _upserted_positions(changes.positions)
-    if changes.events:
-        yield "told", _INSERT_EVENTS, _inserted_events(changes.events)
-    if changes.book is not None:
-        yield "taken", _UPDATE_BOOK, _updated_book(changes.book)
-
-
-_INSERT_ORDER = """
-INSERT INTO brokerages_paperorder (
-    id, connection_id, client_order_id, instrument_id, instrument, side, product, order_type, validity, quantity, price,
-    trigger_price, disclosed_quantity, status, filled_quantity, filled_value, fill_count, closing_quantity, block_unit, block,
-    code, message, placed_at, queued_at, eligible_at, expires_at, triggered_at, updated_at
-) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
-
-
-def _inserted_order(record: OrderRecord) -> list[Any]:
-    return [
-        record.id,
-        record.connection_id,
-        record.client_order_id,
-        record.instrument.id,
-        json.dumps(instrument_to_json(record.instrument)),
-        record.side.value,
-        record.product.value,
-        record.order_type.value,
-        record.validity.value,
-        record.quantity,
-        record.price,
-        record.trigger_price,
-        record.disclosed_quantity,
-        record.status.value,
-        record.filled_quantity,
-        record.filled_value,
-        record.fill_count,
-        record.closing_quantity,
-        record.block_unit,
-        record.hold.block,
-        record.code,
-        record.message,
-        record.placed_at,
-        record.queued_at,
-        record.eligible_at,
-        record.expires_at,
-        record.triggered_at,
-        record.updated_at,
-    ]
-
-
-_UPDATE_ORDERS = """
-UPDATE brokerages_paperorder o SET
-    order_type = n.order_type, validity = n.validity, quantity = n.quantity, price = n.price,
-    trigger_price = n.trigger_price, disclosed_quantity = n.disclosed_quantity, status = n.status,
-    filled_quantity = n.filled_quantity, filled_value = n.filled_value, fill_count = n.fill_count,
-    closing_quantity = n.closing_quantity, block_unit = n.block_unit, block = n.block, code = n.code, message = n.message,
-    queued_at = n.queued_at, triggered_at = n.triggered_at, updated_at = n.updated_at
-FROM unnest(
-    %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::numeric[], %s::numeric[], %s::bigint[], %s::text[], %s::bigint[],
-    %s::numeric[], %s::int[], %s::bigint[], %s::numeric[], %s::numeric[], %s::text[], %s::text[], %s::timestamptz[],
-    %s::timestamptz[], %s::timestamptz[]
-) AS n(
-    id, order_type, validity, quantity, price, trigger_price, disclosed_quantity, status, filled_quantity, filled_value,
-    fill_count, closing_quantity, block_unit, block, code, message, queued_at, triggered_at, updated_at
-) WHERE o.id = n.id
-"""
-
-
-def _updated_orders(records: list[OrderRecord]) -> list[Any]:
-    return _columns(
-        [
-            (
-                r.id,
-                r.order_type.value,
-                r.validity.value,
-                r.quantity,
-                r.price,
-                r.trigger_price,
-                r.disclosed_quantity,
-                r.status.value,
-                r.filled_quantity,
-                r.filled_value,
-                r.fill_count,
-                r.closing_quantity,
-                r.block_unit,
-                r.hold.block,
-                r.code,
-                r.message,
-                r.queued_at,
-                r.triggered_at,
-                r.updated_at,
-            )
-            for r in records
-        ]
-    )
-
-
-_INSERT_FILLS = """
-INSERT INTO brokerages_paperfill (order_id, number, connection_id, quantity, price, filled_at)
-SELECT * FROM unnest(%s::bigint[], %s::int[], %s::uuid[], %s::bigint[], %s::numeric[], %s::timestamptz[])
-"""
-
-
-def _inserted_fills(records: list[FillRecord]) -> list[Any]:
-    return _columns(
-        [(r.order_id, r.number, r.connection_id, r.quantity, r.price, r.filled_at) for r in records]
-    )
-
-
-_UPDATE_ACCOUNTS = """
-UPDATE brokerages_paperaccount a SET cash = n.cash, debt = n.debt, realised = n.realised
-FROM unnest(%s::uuid[], %s::numeric[], %s::numeric[], %s::numeric[]) AS n(id, cash, debt, realised)
-WHERE a.connection_id = n.id
-"""
-
-
-def _updated_accounts(records: list[AccountRecord]) -> list[Any]:
-    return _columns(
-        [(r.connection_id, r.money.cash, r.money.debt, r.money.realised) for r in records]
-    )
-
-
-_UPSERT_POSITIONS = """
-INSERT INTO brokerages_paperposition (
-    connection_id, instrument_id, instrument, product, day, quantity, cost, margin, realised, bought
-) SELECT * FROM unnest(
-    %s::uuid[], %s::bigint[], %s::text[]::jsonb[], %s::text[], %s::date[], %s::bigint[], %s::numeric[], %s::numeric[],
-    %s::numeric[], %s::bigint[]
-) ON CONFLICT (connection_id, instrument_id, product) DO UPDATE SET
-    day = excluded.day, quantity = excluded.quantity, cost = excluded.cost, margin = excluded.margin,
-    realised = excluded.realised, bought = excluded.bought
-"""
-
-
-def _upserted_positions(records: list[PositionRecord]) -> list[Any]:
-    return _columns(
-        [
-            (
-                r.connection_id,
-                r.instrument.id,
-                json.dumps(instrument_to_json(r.instrument)),
-                r.product.value,
-                r.position.day,
-                r.position.quantity,
-                r.position.cost,
-                r.position.margin,
-                r.position.realised,
-                r.position.bought,
-            )
-            for r in records
-        ]
-    )
-
-
-_INSERT_EVENTS = """
-INSERT INTO brokerages_paperevent (connection_id, order_id, report, fills, created_at)
-SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[]::jsonb[], %s::text[]::jsonb[], %s::timestamptz[])
-"""
-
-
-def _inserted_events(records: list[EventRecord]) -> list[Any]:
-    return _columns(
-        [
-            (r.connection_id, r.order_id, json.dumps(r.report), json.dumps(r.fills), r.created_at)
-            for r in records
-        ]
-    )
-
-
-_UPDATE_BOOK = """
-UPDATE brokerages_paperbook SET sequence = %s, quoted_at = %s, taken = %s WHERE instrument_id = %s AND source = %s
-"""
-
-
-def _updated_book(book: Book) -> list[Any]:
-    return [
-        book.sequence,
-        book.quoted_at,
-        json.dumps(book.taken),
-        book.instrument_id,
-        book.source,
-    ]
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def day_start(now: datetime) -> datetime:
