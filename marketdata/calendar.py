@@ -178,12 +178,11 @@ class Calendar:
     def is_expiry_day_closed(self, group: str, day: date) -> bool:
         """Whether a contract cannot expire on ``day``.
 
-        Contracts are listed before the next year's calendar is published, so beyond the known days
+        Contracts are listed before the next year's calendar is published, so outside the known days
         only weekends and the fixed national holidays count as closed. This is for expiry dates;
         nothing trades by this rule.
         """
-        until = self.known_until(group)
-        if until is not None and day <= until:
+        if any(row.group == group and row.valid_from <= day <= row.valid_to for row in self.rows):
             return self.session_bounds(group, day) is None
         return day.isoweekday() > 5 or (day.month, day.day) in FIXED_HOLIDAYS
 
