@@ -1,0 +1,176 @@
+"""What an answer proves decides what becomes of an order; the unknown is looked up, never resent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from brokerages.adapters.paper.adapter import PaperAdapter
+from brokerages.errors import InsufficientFunds, NotSent, OutcomeUnknown, RateLimited
+from tests.trading.conftest import Trader, work
+from trading.models import Fill, Order, OrderCommand
+from trading.services import reconciliation
+
+RESTING = {"order_type": "LIMIT", "price": "2450.00"}
+
+
+@pytest.fixture
+def place_fault(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make the broker fail: before it acts, or after."""
+    real = PaperAdapter.place_order
+    sends: list[str] = []
+
+    def install(error: Exception, *, acts: bool = False, times: int = 1) -> list[str]:
+        def place(self: PaperAdapter, request: Any) -> Any:
+            sends.append(request.client_order_id)
+            if len(sends) <= times:
+                if acts:
+                    real(self, request)
+                raise error
+            return real(self, request)
+
+        monkeypatch.setattr(PaperAdapter, "place_order", place)
+        return sends
+
+    return install
+
+
+def claimed_ago(seconds: float) -> None:
+    then = timezone.now() - timedelta(seconds=seconds)
+    OrderCommand.objects.update(claimed_at=then)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "state", "sends"),
+    [
+        (InsufficientFunds("no funds", broker="paper"), "REJECTED", "DONE", 1),
+        (NotSent("no route", broker="paper"), "PENDING", "WAITING", 0),
+        (RateLimited("slow down", broker="paper"), "PENDING", "WAITING", 0),
+        (OutcomeUnknown("timed out", broker="paper"), "SUBMITTED", "UNKNOWN", 1),
+    ],
+)
+def test_answer_decides_status(trader, place_fault, error, status, state, sends):  # noqa: PLR0917
+    place_fault(error)
+
+    order = trader.placed(**RESTING)
+
+    command = OrderCommand.objects.get()
+    assert (order["status"], command.state, command.sends) == (status, state, sends)
+
+
+def test_a_bug_of_ours_is_an_unknown_outcome(trader: Trader, place_fault):
+    place_fault(ZeroDivisionError("bug"))
+
+    with pytest.raises(ZeroDivisionError):
+        trader.placed(**RESTING)
+
+    assert OrderCommand.objects.get().state == "UNKNOWN"
+    assert Order.objects.get().status == "SUBMITTED"
+
+
+def test_not_sent_is_sent_later(trader: Trader, place_fault):
+    sends = place_fault(NotSent("no route", broker="paper"))
+    order = trader.placed(**RESTING)
+
+    OrderCommand.objects.update(not_before=timezone.now() - timedelta(seconds=1))
+    work()
+
+    assert len(sends) == 2
+    assert trader.order(order["id"])["status"] == "OPEN"
+
+
+@pytest.mark.parametrize("terms", [RESTING, {}])
+def test_an_order_whose_answer_was_lost_is_found_by_its_tag(trader: Trader, place_fault, terms):
+    sends = place_fault(OutcomeUnknown("timed out", broker="paper"), acts=True)
+    order = trader.placed(**terms)
+    assert order["status"] == "SUBMITTED"
+
+    claimed_ago(3)
+    reconciliation.commands_reconcile()
+    work()
+
+    order = trader.order(order["id"])
+    assert order["status"] == ("OPEN" if terms else "FILLED")
+    assert order["broker_order_id"]
+    assert len(sends) == 1
+    assert Fill.objects.count() == (0 if terms else 1)
+    assert trader.get("/positions")["results"] == [] or order["filled_quantity"] == 10
+
+
+def test_not_placed_needs_three_reads_and_a_minute(trader: Trader, place_fault):
+    sends = place_fault(OutcomeUnknown("timed out", broker="paper"))
+    order = trader.placed(**RESTING)
+
+    for seconds in (3, 6, 11, 21, 41):
+        claimed_ago(seconds)
+        OrderCommand.objects.update(checked_at=None)
+        reconciliation.commands_reconcile()
+        assert trader.order(order["id"])["status"] == "SUBMITTED"
+    claimed_ago(61)
+    OrderCommand.objects.update(checked_at=None)
+    reconciliation.commands_reconcile()
+
+    assert trader.order(order["id"])["status"] == "NOT_PLACED"
+    assert len(sends) == 1
+
+
+def test_a_worker_that_died_after_the_claim_is_settled_from_the_book(trader: Trader):
+    trader.place(**RESTING)
+    OrderCommand.objects.update(state="SENDING", sends=1, claimed_at=timezone.now())
+    Order.objects.update(status="SUBMITTED")
+
+    work()
+    assert Order.objects.get().status == "SUBMITTED"  # nobody resends it
+    claimed_ago(61)
+    for _ in range(3):
+        OrderCommand.objects.update(checked_at=None)
+        reconciliation.commands_reconcile()
+
+    assert Order.objects.get().status == "NOT_PLACED"
+    assert trader.get("/orders?status=closed")["results"][0]["status_code"] == "not_placed"
+
+
+def test_a_late_fill_after_the_cancel_counts(trader: Trader, market):
+    order = trader.placed(**RESTING)
+    Order.objects.update(status="CANCELLED")
+
+    market.set("NSE:RELIANCE", "2440.00")
+    work()
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["filled_quantity"]) == ("FILLED", 10)
+    assert trader.get("/positions")["results"][0]["quantity"] == 10
+
+
+def test_applying_the_same_books_again_changes_nothing(trader: Trader):
+    trader.placed()
+    trader.placed(**RESTING)
+    before = [(o.status, o.version) for o in Order.objects.order_by("id")]
+
+    for _ in range(3):
+        reconciliation.connections_reconcile()
+
+    assert [(o.status, o.version) for o in Order.objects.order_by("id")] == before
+    assert Fill.objects.count() == 1
+
+
+def test_a_cancel_waits_for_an_order_whose_outcome_is_unknown(trader: Trader, place_fault):
+    place_fault(OutcomeUnknown("timed out", broker="paper"), acts=True)
+    order = trader.placed(**RESTING)
+    assert trader.call("DELETE", f"/orders/{order['id']}").status_code == 202
+    work()
+    assert trader.order(order["id"])["status"] == "PENDING_CANCEL"
+
+    OrderCommand.objects.filter(kind="PLACE").update(
+        claimed_at=timezone.now() - timedelta(seconds=3)
+    )
+    reconciliation.commands_reconcile()
+    OrderCommand.objects.filter(kind="CANCEL").update(
+        not_before=timezone.now() - timedelta(seconds=1)
+    )
+    work()
+
+    assert trader.order(order["id"])["status"] == "CANCELLED"
