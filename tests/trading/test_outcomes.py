@@ -1,4 +1,4 @@
-"""What an answer proves decides what becomes of an order; the unknown is looked up, never resent."""
+"""What an answer proves decides what becomes of an order; unknowns are looked up, never resent."""
 
 from __future__ import annotations
 
