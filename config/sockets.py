@@ -330,13 +330,14 @@ class Socket:
             raise Close(TOO_MANY, f"more than {self.limits.symbols} symbols")
         questions, quotes = self.app.questions, self.app.quotes
         try:
-            known = await self.app.ask(questions.instruments, list(wanted))
+            known = await self.app.ask(questions.known, list(wanted))
             self._confirm("subscribed", known)
-            if unknown := [symbol for symbol in wanted if symbol not in known]:
+            for symbol in known:
+                del wanted[symbol]
+            if unknown := list(wanted):
                 self._refuse("unknown_symbol", "no such instrument", symbols=unknown)
             if unpriced := quotes.add(self.quotes, known):
-                instruments = [known[symbol] for symbol in unpriced]
-                for symbol, tick in await self.app.ask(questions.ticks, instruments):
+                for symbol, tick in (await self.app.ask(questions.ticks, unpriced)).items():
                     quotes.seed(symbol, tick)
         except Exception as e:
             self._unavailable(e)

@@ -24,11 +24,10 @@ with plain_errors():
     from django.db import close_old_connections
 
     from accounts.ws_auth import principal_from_session_cookie, principal_from_token
-    from brokerages.types import InstrumentRef
     from config.sockets import Limits, Receive, Scope, Send, Socket
     from marketdata.hub import QuoteHub
-    from marketdata.quotes import quotes_latest
     from marketdata.selectors import ref_by_key
+    from marketdata.ticks import ticks_latest
     from trading import push
     from trading.hub import EventHub, Rows, message
     from trading.selectors import order_events_since, order_sequence
@@ -49,16 +48,13 @@ class Questions:
         ask = principal_from_token if kind == "token" else principal_from_session_cookie
         return ask(value)
 
-    def instruments(self, symbols: Iterable[str]) -> dict[str, InstrumentRef]:
-        found = ((symbol, ref_by_key(symbol)) for symbol in symbols)
-        return {symbol: ref for symbol, ref in found if ref is not None}
+    def known(self, symbols: Iterable[str]) -> list[str]:
+        """Return those that are instruments."""
+        return [symbol for symbol in symbols if ref_by_key(symbol) is not None]
 
-    def ticks(self, instruments: list[InstrumentRef]) -> list[tuple[str, bytes]]:
-        """Return the latest known price of each, as the feed publishes it."""
-        keys = {ref.id: ref.key for ref in instruments}
-        return [
-            (keys[quote.instrument_id], push.encode(quote)) for quote in quotes_latest(instruments)
-        ]
+    def ticks(self, symbols: Iterable[str]) -> dict[str, bytes]:
+        """Return the latest known prices, as the feed publishes them."""
+        return ticks_latest(symbols)
 
     def latest(self, user_id: str) -> int:
         return order_sequence(user_id=UUID(user_id))

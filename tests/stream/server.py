@@ -103,7 +103,7 @@ class Client:
 
 @contextlib.contextmanager
 def client(url: str, **options: Any) -> Iterator[Client]:
-    with connect(url, compression=None, max_size=None, open_timeout=PATIENCE, **options) as found:
+    with connect(url, compression=None, max_size=None, close_timeout=1, **options) as found:
         yield Client(found)
 
 

@@ -15,8 +15,8 @@ SYMBOLS = ["NSE:RELIANCE", "NSE:INFY"]
 class NoPrices(Questions):
     """Nothing is known of any price, so that tests see only what they publish."""
 
-    def ticks(self, instruments):
-        return []
+    def ticks(self, symbols):
+        return {}
 
 
 @pytest.fixture
@@ -131,7 +131,11 @@ def test_unknown_symbols_are_named_and_the_others_subscribed(quiet, asha, tick):
         unknown = ["NSE:NOPE", "", "nse:infy", "NSE:INFY\x00", "🎉"]
         assert subscribe(socket, "NSE:INFY", *unknown)["symbols"] == ["NSE:INFY"]
         error = socket.receive()
-        assert (error["type"], error["code"], error["symbols"]) == ("error", "unknown_symbol", unknown)
+        assert (error["type"], error["code"], error["symbols"]) == (
+            "error",
+            "unknown_symbol",
+            unknown,
+        )
         tick(INFY="1500.10")
         assert socket.receive()["last_price"] == "1500.10"
 

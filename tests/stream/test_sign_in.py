@@ -84,7 +84,13 @@ def test_a_session_cookie_lets_in_a_named_origin(stream, asha):
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", f"{PAGE}.evil.example"],
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1",
+        "http://127.0.0.1:1",
+        f"{PAGE}.evil.example",
+    ],
 )
 def test_pages_of_others_are_not_allowed(stream, asha, origin):
     cookie = {"Cookie": asha.cookie()}
