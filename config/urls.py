@@ -17,6 +17,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/auth/", include("accounts.urls")),
     path("api/v1/", include("audit.urls")),
+    path("api/v1/", include("marketdata.urls")),
     path("api/v1/", include("trading.urls")),
 ]
 
