@@ -3,10 +3,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from accounts.views import landing
 from config import docs, health, information
 
 urlpatterns = [
-    path("", information.home(), name="home"),
+    path("", information.home(landing), name="home"),
     path("livez", health.livez, name="livez"),
     path("readyz", health.readyz, name="readyz"),
     path("health", health.health, name="health"),
@@ -15,6 +16,7 @@ urlpatterns = [
     path("docs", docs.swagger, name="docs"),
     path("redoc", docs.redoc, name="redoc"),
     path("admin/", admin.site.urls),
+    path("", include("config.pages")),
     path("api/v1/auth/", include("accounts.urls")),
     path("api/v1/", include("audit.urls")),
     path("api/v1/", include("marketdata.urls")),

@@ -216,6 +216,13 @@ def words(code: Any) -> str:
     return str(code).replace("_", " ").replace(".", " ").strip().capitalize()
 
 
+@register.filter
+def initials(user: Any) -> str:
+    """Two letters for the avatar."""
+    name = (user.name or user.email.partition("@")[0]).replace(".", " ").split()
+    return "".join(word[0] for word in name[:2]).upper()
+
+
 @register.simple_tag
 def icon(name: str, css: str = "") -> SafeString:
     """One drawing of the sprite in base.html; the words beside it carry the meaning."""

@@ -49,9 +49,8 @@ class Chart {
     try {
       const answer = await get(`/instruments/${symbolPath(this.symbol)}/candles?interval=${interval}&limit=${LIMIT}`);
       if (this.interval !== interval) return;
-      const rows = answer.results ?? answer.candles ?? answer;
-      this.candles = rows.map((row) => ({
-        at: Date.parse(row.start ?? row.datetime ?? row.at) / 1000,
+      this.candles = answer.results.map((row) => ({
+        at: Date.parse(row.start) / 1000,
         open: Number(row.open), high: Number(row.high), low: Number(row.low), close: Number(row.close), volume: Number(row.volume),
       }));
       empty.hidden = this.candles.length > 0;

@@ -166,7 +166,10 @@ async function pollQuotes() {
   if (!symbols.size) return;
   try {
     const answer = await get(`/quotes?symbols=${encodeURIComponent([...symbols].join(","))}`);
-    for (const quote of answer.results ?? answer.data ?? answer) emit("quote", { type: "quote", ...quote });
+    for (const quote of Object.values(answer.data)) {
+      if (quote.error) continue;
+      emit("quote", { ...quote, bid: quote.depth.buy[0]?.price ?? null, ask: quote.depth.sell[0]?.price ?? null });
+    }
     if (state === "offline") setState("polling");
   } catch (error) {
     if (error.status === 0) setState("offline");

@@ -43,7 +43,7 @@ async function load(element) {
   const symbol = element.dataset.spark;
   try {
     const answer = await get(`/instruments/${symbolPath(symbol)}/candles?interval=15m&limit=40`);
-    const closes = (answer.results ?? answer.candles ?? answer).map((candle) => Number(candle.close));
+    const closes = answer.results.map((candle) => Number(candle.close));
     cache.set(symbol, { at: Date.now(), closes });
     draw(element, closes);
   } catch {
