@@ -28,7 +28,9 @@ class ConnectForm(forms.Form):
     ) -> None:
         super().__init__(data, label_suffix="")
         for field in fields:
-            widget: forms.Widget = forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
+            widget: forms.Widget = forms.TextInput(
+                attrs={"autocomplete": "off", "spellcheck": "false"}
+            )
             if field.secret:
                 widget = forms.PasswordInput(attrs={"autocomplete": "off"})
             self.fields[PREFIX + field.name] = forms.CharField(

@@ -25,7 +25,10 @@ UNPROCESSABLE = 422
 PAPER = "paper"
 SESSIONS = {
     SessionRenewal.NONE: ("No login needed", ""),
-    SessionRenewal.UNATTENDED: ("Logs in by itself each morning", "We renew the login each morning."),
+    SessionRenewal.UNATTENDED: (
+        "Logs in by itself each morning",
+        "We renew the login each morning.",
+    ),
     SessionRenewal.INTERACTIVE: (
         "Asks you to log in each day",
         "The broker asks you to log in once each trading day.",
@@ -51,7 +54,9 @@ def start(request: HttpRequest) -> HttpResponseBase:
 def connections(request: HttpRequest) -> HttpResponseBase:
     found = selectors.connection_list(user_id=user_id_of(request), include_disabled=True)
     rows = sorted((_row(connection) for connection in found), key=lambda row: row["disabled"])
-    return render(request, "brokerages/connections.html", {"connections": rows, "brokers": _brokers()})
+    return render(
+        request, "brokerages/connections.html", {"connections": rows, "brokers": _brokers()}
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -61,7 +66,9 @@ def connection_new(request: HttpRequest, broker: str) -> HttpResponseBase:
     if broker not in BROKER_NAMES:
         raise Http404
     adapter = adapter_class(broker)
-    form = ConnectForm(adapter.credential_fields, request.POST if request.method == "POST" else None)
+    form = ConnectForm(
+        adapter.credential_fields, request.POST if request.method == "POST" else None
+    )
     if form.is_bound and form.is_valid():
         user_id = user_id_of(request)
         try:
@@ -85,7 +92,9 @@ def _open_session(request: HttpRequest, user_id: UUID, connection: BrokerConnect
     """Log in at once where that needs nobody; say what is left to do."""
     renewal = adapter_class(connection.broker).capabilities.session_renewal
     if renewal is SessionRenewal.INTERACTIVE:
-        messages.success(request, f"{connection.label} is connected. Log in at the broker to trade.")
+        messages.success(
+            request, f"{connection.label} is connected. Log in at the broker to trade."
+        )
         return
     try:
         if renewal is SessionRenewal.UNATTENDED:

@@ -1,0 +1,28 @@
+"""Under ``/api/v1/``."""
+
+from django.urls import path
+
+from brokerages import api
+
+ONE = "connections/<uuid:connection_id>"
+
+app_name = "brokerages"
+urlpatterns = [
+    path("brokers", api.BrokersApi.as_view(), name="brokers"),
+    path("connections", api.ConnectionsApi.as_view(), name="connections"),
+    path(ONE, api.ConnectionApi.as_view(), name="connection"),
+    path(f"{ONE}/default", api.ConnectionDefaultApi.as_view(), name="default"),
+    path(f"{ONE}/session", api.ConnectionSessionApi.as_view(), name="session"),
+    path(f"{ONE}/session/check", api.ConnectionSessionCheckApi.as_view(), name="session-check"),
+    path(f"{ONE}/profile", api.ConnectionProfileApi.as_view(), name="profile"),
+    path(f"{ONE}/funds", api.ConnectionFundsApi.as_view(), name="funds"),
+    path(f"{ONE}/holdings", api.ConnectionHoldingsApi.as_view(), name="holdings"),
+    path(f"{ONE}/positions", api.ConnectionPositionsApi.as_view(), name="positions"),
+    path(f"{ONE}/orders", api.ConnectionOrdersApi.as_view(), name="orders"),
+    path(f"{ONE}/trades", api.ConnectionTradesApi.as_view(), name="trades"),
+    path(
+        "dashboard/activate-brokerage",
+        api.BrokerageActivateApi.as_view(),
+        name="activate-brokerage",
+    ),
+]
