@@ -30,7 +30,8 @@ class TextInput(serializers.CharField):
 class AmountOutput(serializers.CharField):
     """Rupees as a decimal string: at least the paise, more decimals only where there are any."""
 
-    def to_representation(self, value: Decimal) -> str:
+    def to_representation(self, value: Any) -> str:
+        value = Decimal(value)
         text = format(value.normalize(), "f")
         decimals = len(text.partition(".")[2])
         return text if decimals > 2 else format(value, ".2f")

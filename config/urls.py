@@ -19,6 +19,7 @@ urlpatterns = [
     path("", include("config.pages")),
     path("api/v1/auth/", include("accounts.urls")),
     path("api/v1/", include("audit.urls")),
+    path("api/v1/", include("brokerages.urls")),
     path("api/v1/", include("marketdata.urls")),
     path("api/v1/", include("trading.urls")),
 ]
