@@ -113,7 +113,8 @@ class Market:
         return self.open
 
     def day_end(self, instrument: InstrumentRef, at: datetime) -> datetime:
-        return START.replace(hour=10, minute=0)
+        end = at.replace(hour=10, minute=0, second=0, microsecond=0)
+        return end if end > at else end + timedelta(days=1)
 
 
 @dataclass

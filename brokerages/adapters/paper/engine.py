@@ -151,7 +151,7 @@ def _match(
         standing, fills, short = execution.fill_order(record, standing, matches, now)
         execution.use_up(book, side, matches)
         if short and record.remaining:
-            standing = execution.release(standing)
+            standing = execution.unblocked(standing)
             record.end(ReportedStatus.CANCELLED, now, "insufficient_funds", SHORT)
         elif fills or record.id in hit or record.validity is Validity.IOC:
             standing = execution.close_or_rest(record, standing, now)

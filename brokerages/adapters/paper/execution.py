@@ -16,7 +16,7 @@ from brokerages.adapters.paper.records import Book, FillRecord, OrderRecord
 from brokerages.adapters.paper.store import Policy
 from brokerages.adapters.paper.writes import Changes
 from brokerages.errors import InsufficientFunds, InsufficientHoldings
-from brokerages.types import Product, Quote, ReportedStatus, Side, Validity
+from brokerages.types import ZERO, Product, Quote, ReportedStatus, Side, Validity
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,12 @@ def fill_order(
         quantity = match.quantity
         after = after_fill(standing, record.trade, quantity, match.price)
         if after is None:
+            # The rest is cancelled, so what it blocks may pay for as much as possible now.
+            standing = unblocked(standing)
             quantity = affordable(standing, record.trade, quantity, match.price)
             after = after_fill(standing, record.trade, quantity, match.price) if quantity else None
         if after is None:
+            record.hold = standing.hold
             return standing, fills, True
         standing = after
         record.filled_quantity += quantity
@@ -155,9 +158,11 @@ def close_or_rest(record: OrderRecord, standing: Standing, now: datetime) -> Sta
         filled = record.filled_quantity > 0
         record.status = ReportedStatus.PARTIALLY_FILLED if filled else ReportedStatus.OPEN
         return standing
-    return release(standing)
+    return unblocked(standing)
 
 
-def release(standing: Standing) -> Standing:
+def unblocked(standing: Standing) -> Standing:
     """Give back what the order still blocks."""
-    return Standing(standing.money.with_cash(standing.hold.block), standing.position, Hold(0))
+    hold = standing.hold
+    money = standing.money.with_cash(hold.block)
+    return Standing(money, standing.position, replace(hold, unit=ZERO))
