@@ -21,6 +21,7 @@ API = "/api/v1"
 HTTP_SECONDS = 15.0
 EVENT_SECONDS = 10.0
 MAIL_SECONDS = 10.0
+OVER = frozenset({"FILLED", "CANCELLED", "REJECTED", "DENIED", "EXPIRED", "NOT_PLACED"})
 
 Message = dict[str, Any]
 
@@ -177,10 +178,11 @@ class Live:
 
         def reached(message: Message) -> bool:
             order = message.get("order", {})
-            return order.get("id") == order_id and order.get("status") in statuses
+            return order.get("id") == order_id and order.get("status") in (*statuses, *OVER)
 
-        event = self.until(f"order {order_id} {' or '.join(statuses)}", reached, seconds)
-        order: Message = event["order"]
+        wanted = f"order {order_id} {' or '.join(statuses)}"
+        order: Message = self.until(wanted, reached, seconds)["order"]
+        expect(order["status"] in statuses, wanted, order)
         return order
 
     def _receive(self, seconds: float) -> Message | None:

@@ -29,17 +29,13 @@ def connect(run: Run) -> str:
     connection = run.api.post("/dashboard/activate-brokerage", body, status=(200, 201))
     run.connection_id = connection["id"]
     expect_equal("state of the session", "ACTIVE", connection["session"]["state"])
-    funds = run.api.get(f"/connections/{run.connection_id}/funds")
-    run.starting_funds = Decimal(funds["available"])
-    expect(run.starting_funds > 0, "cash to trade with", funds)
+    run.starting_funds = run.funds()
+    expect(run.starting_funds > 0, "cash to trade with", run.starting_funds)
     return f"paper, session ACTIVE, ₹{run.starting_funds:,.2f} of play money"
 
 
 def search(run: Run) -> str:
-    found = run.api.get("/instruments", params={"q": "RELIANCE"})["results"]
-    match = [row for row in found if row["symbol"] == run.symbol]
-    expect(len(match) == 1, f"{run.symbol} among the instruments", found[:3])
-    run.instrument = match[0]
+    run.instrument = run.find(run.symbol)
     return f"{run.symbol}: {run.instrument['name']}, tick ₹{run.instrument['tick_size']}"
 
 

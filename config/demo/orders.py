@@ -5,22 +5,14 @@ from decimal import Decimal
 from typing import Any
 
 from config.demo.market import book_side
-from config.demo.report import Failed, expect, expect_equal
+from config.demo.report import expect, expect_equal
 from config.demo.run import Run
 
 QUANTITY = 20
 SOLD = 8
 BOOK_TICKS = 20  # more than a book of five levels is wide
-# Shares whose book of five levels a demo account can pay for; the cheapest book is taken.
-PARTIAL_CANDIDATES = (
-    "NSE:ITC",
-    "NSE:ONGC",
-    "NSE:COALINDIA",
-    "NSE:POWERGRID",
-    "NSE:NTPC",
-    "NSE:WIPRO",
-    "NSE:TATASTEEL",
-)
+PARTIAL = "NSE:INFY"
+INTRADAY_MARGIN = Decimal("0.20")
 
 
 def preview(run: Run) -> str:
@@ -107,46 +99,33 @@ def cancel(run: Run) -> str:
 
 
 def partial_fill(run: Run) -> str:
-    """An order for twice the displayed book fills in parts; what is left is cancelled."""
-    instrument, asks = _smallest_book(run)
-    shown = sum(quantity for _, quantity in asks)
-    tick = Decimal(instrument["tick_size"])
+    """An order for more than the book shows fills in part; what is left is cancelled."""
+    instrument = run.find(PARTIAL)
+    levels, funds = book_side(run.quote(instrument), "sell"), run.funds()
+    while len(levels) > 1 and _cost(levels) > funds:  # an account that cannot pay for all five
+        levels.pop()
+    wanted = _wanted(levels)
+    # The last level's price, and room for the market to rise a little before the order is there.
+    price = _text(levels[-1][0] + BOOK_TICKS * Decimal(instrument["tick_size"]))
     placed = run.place(
-        symbol=instrument["symbol"],
-        side="BUY",
-        quantity=2 * shown,
-        order_type="LIMIT",
-        price=_text(asks[-1][0] + 5 * tick),
-        product="MIS",
+        symbol=PARTIAL, side="BUY", quantity=wanted, order_type="LIMIT", price=price, product="MIS"
     )
     part = run.socket.order(placed["id"], "PARTIALLY_FILLED")
     run.api.call("DELETE", f"/orders/{placed['id']}", status=(202, 409))
-    ended = run.socket.order(placed["id"], "CANCELLED", "FILLED")
-    expect(
-        0 < part["filled_quantity"] < part["quantity"] == 2 * shown,
-        f"a part of {2 * shown} filled",
-        part["filled_quantity"],
-    )
-    run.orders["partial"] = ended
-    symbol = instrument["symbol"].partition(":")[2]
-    first, end = part["filled_quantity"], f"{ended['status']} at {ended['filled_quantity']}"
-    return f"{first} of {2 * shown} {symbol}, then {end}"
+    ended = run.orders["partial"] = run.socket.order(placed["id"], "CANCELLED", "FILLED")
+    filled = part["filled_quantity"]
+    expect(0 < filled < wanted, f"a part of {wanted} filled", filled)
+    return f"{filled} of {wanted} INFY, then {ended['status']} at {ended['filled_quantity']}"
 
 
-def _smallest_book(run: Run) -> tuple[dict[str, Any], list[tuple[Decimal, int]]]:
-    """Return the candidate whose sellers ask for the least in all, and their levels."""
-    found = []
-    for symbol in PARTIAL_CANDIDATES:
-        name = symbol.partition(":")[2]
-        rows = run.api.get("/instruments", params={"q": name})["results"]
-        for row in rows:
-            if row["symbol"] == symbol:
-                asks = book_side(run.quote(row), "sell")
-                found.append((sum(price * quantity for price, quantity in asks), row, asks))
-    if not found:
-        raise Failed("shares for the partial fill", "none of the candidates is listed")
-    _, instrument, asks = min(found, key=lambda entry: entry[0])
-    return instrument, asks
+def _wanted(levels: list[tuple[Decimal, int]]) -> int:
+    """Return half as much again as the levels show."""
+    return sum(quantity for _, quantity in levels) * 3 // 2
+
+
+def _cost(levels: list[tuple[Decimal, int]]) -> Decimal:
+    """Return the margin for an order that is larger than these levels, with something to spare."""
+    return _wanted(levels) * levels[-1][0] * INTRADAY_MARGIN * Decimal("1.05")
 
 
 def rejected(run: Run) -> str:

@@ -42,6 +42,18 @@ class Run:
         assert self.live is not None  # noqa: S101 - opened by the step that watches quotes
         return self.live
 
+    def find(self, symbol: str) -> dict[str, Any]:
+        """Return the instrument of this symbol, found by a search as a person makes it."""
+        name = symbol.partition(":")[2]
+        found = self.api.get("/instruments", params={"q": name})["results"]
+        match: list[dict[str, Any]] = [row for row in found if row["symbol"] == symbol]
+        expect(len(match) == 1, f"{symbol} among the instruments", found[:3])
+        return match[0]
+
+    def funds(self) -> Decimal:
+        """Return what the broker says can be spent."""
+        return Decimal(self.api.get(f"/connections/{self.connection_id}/funds")["available"])
+
     def quote(self, instrument: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the full market quote of an instrument, with its book of five levels a side."""
         wanted = instrument or self.instrument

@@ -61,7 +61,8 @@ class Command(BaseCommand):
             report.run(title, lambda step=step: step(run))  # type: ignore[misc]
 
     def _start(self, stack: ExitStack, report: Report, options: dict[str, Any]) -> Platform:
-        environment = {"SIMULATED_SESSION": options["session"]}
+        # Enough to buy up the displayed book of a share on margin.
+        environment = {"SIMULATED_SESSION": options["session"], "PAPER_STARTING_CASH": "10000000"}
         if options["replay"]:
             environment |= {
                 "DATA_SOURCE": "replay",
