@@ -9,9 +9,12 @@ MANAGE := $(BIN)/python manage.py
 WORKERS ?= 2
 OPTIONS = $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST)) $(if $(DATA),--data $(DATA))
 
+# Some shells forbid it, and each start would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The hashes pin everything; --no-deps because requirements/overrides.txt leaves out what nobody uses.
 define install
-	@$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode --no-deps --require-hashes -r $(1) \
+	@$(BIN)/uv pip install -q --system-certs --python $(BIN)/python --compile-bytecode --no-deps --require-hashes -r $(1) \
 		|| $(BIN)/python -m pip install -q --no-deps --require-hashes -r $(1)
 endef
 

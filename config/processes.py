@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -11,7 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-LOWERED_ID = 65534  # "nobody"; PostgreSQL refuses to run as root
+
+def _nobody() -> int:
+    """Return the user that root lowers servers to. PostgreSQL wants one that has a name."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(65534).pw_uid
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam("nobody").pw_uid
+    return 65534
+
+
+LOWERED_ID = _nobody()
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -122,9 +133,10 @@ def _leaders(found: list[int]) -> list[int]:
 
 def make_folder(path: Path) -> None:
     """Make a folder that others may pass through, to what they own below it, but not list."""
-    if not path.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o711)  # whatever the umask says
+    path.mkdir(parents=True, exist_ok=True)
+    mode, owner = path.stat().st_mode, path.stat().st_uid
+    if owner == os.geteuid() and mode & 0o011 != 0o011:  # whatever made it, or the umask
+        path.chmod(mode & 0o777 | 0o011)
 
 
 def reachable(path: Path) -> bool:

@@ -47,7 +47,7 @@ class ServerError(ConfigurationError):
 def home(var: Path) -> Path:
     """Return the servers' folder: ``var``, or for root one that a lowered user can reach."""
     var = var.absolute()
-    if os.geteuid() != 0 or processes.reachable(var / "postgres"):
+    if os.geteuid() != 0 or processes.reachable(var):
         return var
     return Path("/var/lib/sauda") / _short(var)
 

@@ -175,6 +175,16 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    # Closed vocabularies that stand under several field names, or share one with another.
+    "ENUM_NAME_OVERRIDES": {
+        "Exchange": "brokerages.types.Exchange",
+        "OrderType": ["MARKET", "LIMIT", "SL", "SL-M"],
+        "Product": "brokerages.types.Product",
+        "Validity": "brokerages.types.Validity",
+        "OrderStatus": "trading.order_states.OrderStatus",
+        "ReportedStatus": "brokerages.types.ReportedStatus",
+        "DataSource": ["broker", "simulated", "yfinance", "replay"],
+    },
 }
 
 # --- Database, Redis, Celery ---------------------------------------------------------------------

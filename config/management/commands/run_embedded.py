@@ -1,5 +1,6 @@
 """The whole platform on one machine, as one process tree."""
 
+import io
 import os
 import signal
 import socket
@@ -67,7 +68,7 @@ class Command(BaseCommand):
         self.listener, url = self._listen(host, port)
         self._start_servers()
         self._migrate()
-        call_command("load_instruments")
+        call_command("load_instruments", stdout=io.StringIO())
         env = {
             **os.environ,
             "VAR_DIR": str(settings.VAR_DIR),
