@@ -7,27 +7,12 @@ from uuid import UUID
 
 import msgspec
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiResponse
 from rest_framework.exceptions import APIException, NotFound
 from rest_framework.request import Request
 
+from audit import openapi
+
 _encoder = msgspec.json.Encoder()
-_TEXT = {"type": "string"}
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "detail"],
-            "properties": {
-                "code": _TEXT,
-                "message": _TEXT,
-                "detail": {"type": "object", "additionalProperties": {}},
-            },
-        }
-    },
-}
 _REASONS = {
     400: "A field is missing or wrong; `detail` names it.",
     401: "Not signed in.",
@@ -50,9 +35,9 @@ def answer(value: Any, status: int = 200) -> HttpResponse:
     return HttpResponse(_encoder.encode(value), status=status, content_type="application/json")
 
 
-def errors(*statuses: int) -> dict[int, OpenApiResponse]:
-    """Return the documentation of error answers in the one shape."""
-    return {code: OpenApiResponse(_ERROR, description=_REASONS[code]) for code in statuses}
+def errors(*statuses: int) -> dict[int, Any]:
+    """Return the documentation of error answers in the one shape, in this app's words."""
+    return openapi.errors(**{f"s{status}": _REASONS[status] for status in statuses})
 
 
 def user_id(request: Request) -> UUID:

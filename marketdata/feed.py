@@ -73,6 +73,7 @@ class Feed:
             try:
                 self.cycle()
                 pause = 0.0
+                close_old_connections()
             except (redis.RedisError, OSError) as e:
                 pause = self._lost(f"Redis ({type(e).__name__})", pause)
             except DatabaseError as e:
@@ -128,7 +129,6 @@ class Feed:
         """
         now = time.monotonic()
         if not self._chosen or now - self._chosen_at > CHOOSE_SECONDS:
-            close_old_connections()
             self._chosen_at = now
             self._chosen = {x.key: x for x in choose(selectors.listings_active(), source)}
         more = {}

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 import redis
 from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from brokerages.types import Quote
 
@@ -31,6 +33,7 @@ def connect(*, timeout: float = 1.0) -> redis.Redis:
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         health_check_interval=30,
+        retry=Retry(NoBackoff(), 1),  # at once, for a connection that a restart has closed
     )
     return client
 

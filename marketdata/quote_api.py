@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, ClassVar
 
 from django.http import HttpResponse
@@ -56,6 +57,7 @@ _FULL = {
 _UNKNOWN = {"error": {"code": "unknown_instrument", "message": "There is no such instrument."}}
 
 
+@cache
 def _data(output: type[fields.Serializer]) -> Any:
     return inline_serializer(
         output.__name__.removesuffix("Output") + "Answer",

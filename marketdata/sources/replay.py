@@ -158,11 +158,10 @@ class ReplaySource(DataSource):
         if place < 0:
             return None
         bar = track.bars[place]
-        if bar.start < self.minutes[number]:  # nothing was recorded in this minute: it stands
-            quarter = TICKS_PER_BAR - 1
         prices = _path(bar)
-        last = prices[quarter]
-        played = prices[: quarter + 1]
+        # Where nothing was recorded in this minute, the minute before stands as it ended.
+        at_tick = quarter if bar.start == self.minutes[number] else TICKS_PER_BAR - 1
+        last, played = prices[at_tick], prices[: at_tick + 1]
         before_high, before_low = (
             (track.high_to[place - 1], track.low_to[place - 1]) if place else (last, last)
         )
@@ -183,7 +182,7 @@ class ReplaySource(DataSource):
             open=track.bars[0].open,
             high=max(before_high, *played),
             low=min(before_low, *played),
-            volume=track.volume_to[place] + bar.volume * (quarter + 1) // TICKS_PER_BAR,
+            volume=track.volume_to[place] + bar.volume * (at_tick + 1) // TICKS_PER_BAR,
             bids=bids,
             asks=asks,
             sequence=sequence,

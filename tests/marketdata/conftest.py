@@ -1,14 +1,24 @@
 """Markets for the tests of this app: the bundled instruments, loaded as the command does."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
+from django.test import Client
 
-from marketdata import selectors
+from marketdata import contracts, selectors
 from marketdata.services import instruments_load
 
-TODAY = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
+
+def signed_up(email: str) -> Client:
+    """Return a client that sends the access token of a new user."""
+    answer = Client().post(
+        "/api/v1/auth/signup",
+        {"email": email, "password": "correct horse battery"},
+        content_type="application/json",
+    )
+    assert answer.status_code == 201, answer.content
+    return Client(headers={"Authorization": f"Bearer {answer.json()['access_token']}"})
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +30,18 @@ def _fresh_tables() -> Iterator[None]:
 
 
 @pytest.fixture
-def market(db: None) -> None:
-    """Every bundled instrument, and the contracts of today."""
-    instruments_load()
+def market(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every bundled share and index, and today's contracts; fewer strikes, which is quicker."""
+    with monkeypatch.context() as patch:
+        patch.setattr(contracts, "STRIKE_REACH", Decimal("0.02"))
+        instruments_load()
+
+
+@pytest.fixture
+def api(db: None) -> Client:
+    return signed_up("trader@example.com")
+
+
+@pytest.fixture
+def other_api(db: None) -> Client:
+    return signed_up("other@example.com")
