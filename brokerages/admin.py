@@ -1,0 +1,95 @@
+"""A window, not a door: connections change through services, which audit it; secrets never show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from brokerages.models import (
+    BrokerConnection,
+    BrokerCredential,
+    BrokerSession,
+    PaperFill,
+    PaperOrder,
+)
+
+
+class ReadOnly:
+    """Nothing is added, changed or deleted here."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class CredentialInline(ReadOnly, admin.TabularInline):
+    model = BrokerCredential
+    fields = ("field", "masked", "fingerprint", "key_id", "updated_at")
+    readonly_fields = fields
+
+
+class SessionInline(ReadOnly, admin.StackedInline):
+    model = BrokerSession
+    fields = (
+        "state",
+        "broker_user_id",
+        "opened_at",
+        "checked_at",
+        "expires_at",
+        "closed_at",
+        "last_error",
+    )
+    readonly_fields = fields
+
+
+@admin.register(BrokerConnection)
+class ConnectionAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("label", "broker", "user", "is_default", "data_source", "disabled_at")
+    list_filter = ("broker", "data_source", "is_default")
+    search_fields = ("label", "user__email", "id")
+    list_select_related = ("user",)
+    inlines = (SessionInline, CredentialInline)
+
+
+class FillInline(ReadOnly, admin.TabularInline):
+    model = PaperFill
+    fields = ("number", "quantity", "price", "filled_at")
+    readonly_fields = fields
+    fk_name = "order"
+
+
+@admin.register(PaperOrder)
+class PaperOrderAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "__str__",
+        "connection",
+        "symbol",
+        "order_type",
+        "product",
+        "price",
+        "filled_quantity",
+        "placed_at",
+    )
+    list_filter = ("status", "side", "product", "order_type")
+    search_fields = ("client_order_id", "connection__user__email")
+    list_select_related = ("connection",)
+    show_full_result_count = False
+    inlines = (FillInline,)
+
+    @admin.display(description="Symbol")
+    def symbol(self, order: PaperOrder) -> str:
+        return f"{order.instrument['exchange']}:{order.instrument['symbol']}"
+
+
+@admin.register(PaperFill)
+class PaperFillAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("__str__", "order", "connection", "quantity", "price", "filled_at")
+    list_select_related = ("order", "connection")
+    show_full_result_count = False
