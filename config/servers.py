@@ -30,6 +30,7 @@ SUPERUSER = "postgres"
 OWNER_ROLE = "sauda_owner"  # owns the tables; migrations run as it
 APP_ROLE = "sauda"  # what the platform runs as
 DATABASE = "sauda"
+ELSEWHERE = Path("/var/lib/sauda")  # for root, whose own folders the lowered user cannot reach
 SOCKET_PATH_LIMIT = 100  # the kernel's is 107 bytes with the end mark; some clients take less
 POSTGRES_SOCKET = ".s.PGSQL.5432"
 READY_SECONDS = 30.0
@@ -49,7 +50,7 @@ def home(var: Path) -> Path:
     var = var.absolute()
     if os.geteuid() != 0 or processes.reachable(var):
         return var
-    return Path("/var/lib/sauda") / _short(var)
+    return ELSEWHERE / _short(var)
 
 
 def socket_dir(var: Path) -> Path:
@@ -250,6 +251,8 @@ class Postgres:
         if self.child is not None:
             processes.end(self.child, (signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
             self.child = None
+        if not self.durable:
+            _clear_elsewhere(self.var)
 
     def _initialise(self) -> None:
         draft = self.data.with_name("postgres.new")  # renamed when whole, so a kill leaves no half
@@ -361,6 +364,8 @@ class Valkey:
         if self.child is not None:
             processes.end(self.child, (signal.SIGTERM, 10.0))
             self.child = None
+        if not self.durable:
+            _clear_elsewhere(self.var)
 
 
 def _make_roles(connection: psycopg.Connection) -> None:
@@ -380,6 +385,12 @@ def _make_roles(connection: psycopg.Connection) -> None:
                 sql.Identifier(DATABASE), sql.Identifier(OWNER_ROLE)
             )
         )
+
+
+def _clear_elsewhere(var: Path) -> None:
+    """Remove what a test's servers left outside of the test's own folder."""
+    if (folder := home(var)) != var.absolute():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_private(*folders: Path) -> None:
