@@ -15,6 +15,33 @@ from audit import selectors
 from audit.models import AuditEntry
 
 PAGE = 50
+TITLES = {
+    "auth.signup": "Signed up",
+    "auth.signin": "Signed in",
+    "auth.signin_failed": "Sign-in failed",
+    "auth.signout": "Signed out",
+    "auth.session_revoked": "Device signed out",
+    "auth.code_requested": "Code asked for",
+    "auth.password_changed": "Password changed",
+    "auth.password_refused": "Password change refused",
+    "auth.password_reset": "Password reset",
+    "auth.reset_refused": "Password reset refused",
+    "auth.verify_refused": "E-mail confirmation refused",
+    "auth.refreshed": "Session renewed",
+    "auth.token_reused": "Old token used again, session ended",
+    "user.created": "Account opened",
+    "user.updated": "Account changed",
+    "user.email_verified": "E-mail confirmed",
+    "connection.created": "Broker connected",
+    "connection.made_default": "Broker made the default",
+    "connection.disabled": "Broker disabled",
+    "connection.updated": "Broker connection changed",
+    "session.opened": "Broker session opened",
+    "session.expired": "Broker session expired",
+    "session.closed": "Broker session closed",
+    "order.outcome_unknown": "Order outcome unknown",
+}
+LEFT_OUT = {"user_agent", "fields"}  # long, and shown elsewhere
 FAMILIES = (
     ("", "Everything"),
     ("order.", "Orders"),
@@ -61,12 +88,16 @@ def _row(entry: AuditEntry) -> dict[str, Any]:
     return {
         "id": entry.pk,
         "at": entry.at,
-        "title": entry.action.replace(".", " ").replace("_", " ").capitalize(),
+        "title": TITLES.get(entry.action) or _spoken(entry.action),
         "object": f"{entry.object_type} {short}".strip(),
         "details": "; ".join(_sentences(entry.changes))
         + (f" ({entry.reason})" if entry.reason else ""),
         "ip": entry.ip,
     }
+
+
+def _spoken(code: str) -> str:
+    return code.replace(".", " ").replace("_", " ").capitalize()
 
 
 def _sentences(changes: Any) -> list[str]:
@@ -75,7 +106,7 @@ def _sentences(changes: Any) -> list[str]:
         return [str(changes)] if changes else []
     found = []
     for name, value in changes.items():
-        if value in (None, "", [], {}):
+        if name in LEFT_OUT or value in (None, "", [], {}):
             continue
         if isinstance(value, list) and len(value) == 2:
             said = f"{_word(value[0])} → {_word(value[1])}"

@@ -54,9 +54,10 @@ def start(request: HttpRequest) -> HttpResponseBase:
 def connections(request: HttpRequest) -> HttpResponseBase:
     found = selectors.connection_list(user_id=user_id_of(request), include_disabled=True)
     rows = sorted((_row(connection) for connection in found), key=lambda row: row["disabled"])
-    return render(
-        request, "brokerages/connections.html", {"connections": rows, "brokers": _brokers()}
-    )
+    live = {connection.broker for connection in found if connection.disabled_at is None}
+    brokers = [{**broker, "connected": broker["name"] in live} for broker in _brokers()]
+    context = {"connections": rows, "brokers": brokers}
+    return render(request, "brokerages/connections.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

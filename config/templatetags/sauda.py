@@ -129,11 +129,9 @@ def qty(value: Any) -> str:
 
 @register.filter
 def tone(value: Any) -> str:
-    """The class of a gain or a loss."""
+    """The class of a gain or a loss, by what is shown: 0.00 is neither."""
     number = decimal_of(value)
-    if number is None or not number:
-        return "flat"
-    return "up" if number > 0 else "down"
+    return "flat" if number is None else {1: "up", -1: "down", 0: "flat"}[_sign(number, 2)]
 
 
 @register.filter

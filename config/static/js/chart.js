@@ -111,10 +111,10 @@ class Chart {
     this.probe.hidden = true;
     const right = width - AXIS;
     const bottom = height - FOOT;
-    const slots = Math.max(30, Math.min(candles.length, Math.floor(right / 6)));
+    const slots = Math.max(24, Math.min(candles.length, Math.floor(right / 8)));
     const shown = candles.slice(-slots);
     const step = right / slots;
-    const body = Math.max(1, Math.min(12, Math.floor(step * 0.68)));
+    const body = Math.max(1, Math.min(12, Math.floor(step * 0.7)));
     let low = Math.min(...shown.map((c) => c.low));
     let high = Math.max(...shown.map((c) => c.high));
     const room = (high - low || high * 0.002) * 0.08;

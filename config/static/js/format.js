@@ -36,9 +36,11 @@ export const signedMoney = (value) => written(value, paise, true, "₹");
 export const qty = (value) => written(value, whole, false);
 export const percent = (value) => (number(value) === null ? NOTHING : `${written(value, paise, true)}%`);
 
+/** Gain or loss, by what is shown: 0.00 is neither. */
 export function tone(value) {
   const found = number(value);
-  return !found ? "flat" : found > 0 ? "up" : "down";
+  if (found === null || Math.abs(found) < 0.005) return "flat";
+  return found > 0 ? "up" : "down";
 }
 
 export const arrow = (value) => ({ up: "▲", down: "▼" })[tone(value)] ?? "";

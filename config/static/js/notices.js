@@ -33,8 +33,14 @@ export function toast(title, text = "", { tone = "info", picture = "info", stay 
 
 export const clearToasts = () => $("#toasts").replaceChildren();
 
+let shownElsewhere = () => false;
+
+/** Whoever shows an order's outcome already says so: then there is no toast about it. */
+export const unlessShown = (check) => (shownElsewhere = check);
+
 feed.on("notification", ({ notification }) => {
   count(+1);
+  if (shownElsewhere(notification.data?.order_id)) return;
   const [, tone, picture] = TONES.find(([pattern]) => pattern.test(notification.kind)) ?? [null, "info", "info"];
   toast(notification.title, notification.body, { tone, picture });
 });

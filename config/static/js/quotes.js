@@ -84,7 +84,7 @@ function write(part, role, quote, before, row) {
     case "pct":
     case "move":
       setText(part, move(quote.change_percent));
-      setTone(part, tone(quote.change));
+      setTone(part, tone(quote.change_percent));
       break;
     case "move-long":
       setText(part, `${arrow(quote.change)} ${signed(quote.change)} (${percent(quote.change_percent)})`.trim());

@@ -4,6 +4,7 @@ import { ApiError, get, patch, post, symbolPath } from "sauda/api";
 import { $, $$, debounce, isPhone, setText } from "sauda/dom";
 import * as feed from "sauda/feed";
 import { exchange, inr, money, move, number, qty, ticker } from "sauda/format";
+import { unlessShown } from "sauda/notices";
 import { follow } from "sauda/quotes";
 import { refresh } from "sauda/regions";
 
@@ -427,6 +428,8 @@ export function start() {
     }
   });
 }
+
+unlessShown((id) => Boolean(id && ticket?.dialog?.open && ticket.order?.id === id));
 
 export const openTicket = (options) => ticket?.open(options);
 export const closeTicket = () => {
