@@ -91,10 +91,10 @@ def _schema(operation_id: str, summary: str, output: type[fields.Serializer], ex
         examples=[
             OpenApiExample(
                 "By exchange token",
-                value=[{"exchange_token": "2885", "exchange": "NSE", "instrument_type": "EQ"}],
+                value={"exchange_token": "2885", "exchange": "NSE", "instrument_type": "EQ"},
                 request_only=True,
             ),
-            OpenApiExample("By symbol", value=[{"symbol": "NSE:RELIANCE"}], request_only=True),
+            OpenApiExample("By symbol", value={"symbol": "NSE:RELIANCE"}, request_only=True),
             OpenApiExample(
                 "Found",
                 value={"status": "success", "data": {"2885": example}},

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
+from drf_spectacular.utils import OpenApiParameter, inline_serializer
 from rest_framework import serializers as fields
 from rest_framework.exceptions import UnsupportedMediaType, ValidationError
 from rest_framework.request import Request
 
+from audit import openapi
 from trading import inputs
 
 _encoder = msgspec.json.Encoder()
 
 MAX_LIMIT = 500
-
-ERROR = inline_serializer(
-    "ErrorOutput",
-    {
-        "error": inline_serializer(
-            "ErrorBody",
-            {
-                "code": fields.CharField(),
-                "message": fields.CharField(),
-                "detail": fields.JSONField(),
-            },
-        )
-    },
-)
 
 _REASONS = {
     400: "A field is missing or wrong; `detail` names it.",
@@ -46,11 +34,12 @@ _REASONS = {
 }
 
 
-def errors(*statuses: int) -> dict[int, OpenApiResponse]:
-    """Return the documentation of error answers in the one shape."""
-    return {status: OpenApiResponse(ERROR, description=_REASONS[status]) for status in statuses}
+def errors(*statuses: int) -> dict[int, Any]:
+    """Return the documentation of error answers in the one shape, in this app's words."""
+    return openapi.errors(**{f"s{status}": _REASONS[status] for status in statuses})
 
 
+@cache
 def page_of(output: Any) -> Any:
     """Return the documented shape of one page of ``output``."""
     name = output.__name__.removesuffix("Output") + "Page"

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _NULL = msgspec.Raw(b"null")
 # no sign, no exponent, no NaN; what is stored has four decimals
-_AMOUNT = re.compile(r"\d{1,10}(\.\d{1,4})?")
+AMOUNT = re.compile(r"[0-9]{1,10}(\.[0-9]{1,4})?")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _AT = re.compile(r" - at `\$\.?(?P<field>[^`\[.]*)[^`]*`$")
 _NAMED = re.compile(r"field `(?P<field>[^`]*)`")
@@ -148,7 +148,7 @@ def amount(name: str, raw: msgspec.Raw) -> Decimal | None:
         return None
     if text[:1] == text[-1:] == '"' and len(text) > 1:
         text = text[1:-1]
-    if not _AMOUNT.fullmatch(text):
+    if not AMOUNT.fullmatch(text):
         raise ValidationError(
             {name: ["Must be a plain number above 0 with at most four decimals, such as 1450.05."]}
         )

@@ -5,12 +5,38 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from brokerages.serializers import FundsOutput
 from brokerages.types import OrderType, Product, Side, Validity
+from trading.inputs import AMOUNT
 from trading.order_states import OrderStatus
 
-AMOUNT: dict[str, Any] = {"max_digits": 14, "decimal_places": 4, "min_value": 0}
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "number", "minimum": 0},
+            {"type": "string", "pattern": f"^{AMOUNT.pattern}$"},
+        ]
+    }
+)
+class AmountField(serializers.DecimalField):
+    """Rupees as a JSON number or a string, read exactly: no sign, no exponent, four decimals."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_digits=14, decimal_places=4, **kwargs)
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        if isinstance(data, bool) or not AMOUNT.fullmatch(str(data)):
+            self.fail("invalid")
+        return Decimal(str(data))
+
+
+@extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string", "maxLength": 64}]})
+class ReferenceField(serializers.CharField):
+    """A number or a text of the caller's own, kept as text."""
 
 
 def _choices(enum: Any) -> list[str]:
@@ -61,12 +87,8 @@ class OrderPlaceBody(serializers.Serializer):
         help_text="CNC for shares, NRML for derivatives if left out.",
     )
     validity = serializers.ChoiceField(_choices(Validity), required=False)
-    price = serializers.DecimalField(
-        **AMOUNT, required=False, allow_null=True, help_text="LIMIT and SL only."
-    )
-    trigger_price = serializers.DecimalField(
-        **AMOUNT, required=False, allow_null=True, help_text="SL and SL-M only."
-    )
+    price = AmountField(required=False, allow_null=True, help_text="LIMIT and SL only.")
+    trigger_price = AmountField(required=False, allow_null=True, help_text="SL and SL-M only.")
     disclosed_quantity = serializers.IntegerField(min_value=0, max_value=10_000_000, required=False)
     client_order_id = serializers.RegexField(
         r"^[A-Za-z0-9_-]{1,64}$", required=False, allow_null=True
@@ -80,8 +102,8 @@ class OrderModifyBody(serializers.Serializer):
     quantity = serializers.IntegerField(min_value=1, max_value=10_000_000, required=False)
     order_type = serializers.ChoiceField(_choices(OrderType), required=False)
     validity = serializers.ChoiceField(_choices(Validity), required=False)
-    price = serializers.DecimalField(**AMOUNT, required=False, allow_null=True)
-    trigger_price = serializers.DecimalField(**AMOUNT, required=False, allow_null=True)
+    price = AmountField(required=False, allow_null=True)
+    trigger_price = AmountField(required=False, allow_null=True)
     disclosed_quantity = serializers.IntegerField(min_value=0, max_value=10_000_000, required=False)
 
 
@@ -223,12 +245,6 @@ class TradeOutput(serializers.Serializer):
     closed_at = serializers.DateTimeField(allow_null=True)
 
 
-class FundsOutput(serializers.Serializer):
-    available = serializers.CharField()
-    used = serializers.CharField()
-    total = serializers.CharField()
-
-
 class PnlOutput(serializers.Serializer):
     realised_pnl = serializers.CharField()
     unrealised_pnl = serializers.CharField()
@@ -283,23 +299,19 @@ class TickerOrderBody(serializers.Serializer):
 
     stock_ticker = serializers.CharField(max_length=64)
     quantity = serializers.IntegerField(min_value=1, max_value=10_000_000)
-    price = serializers.DecimalField(
-        max_digits=14, decimal_places=4, required=False, allow_null=True, min_value=0
-    )
+    price = AmountField(required=False, allow_null=True)
     order_type = serializers.CharField(max_length=16, required=False, allow_blank=True)
 
 
 class JournalTradeBody(serializers.Serializer):
     """A trade that the user notes down. It never moves a position."""
 
-    price = serializers.DecimalField(**AMOUNT, help_text="Of this order, rupees per unit.")
+    price = AmountField(help_text="Of this order, rupees per unit.")
     quantity = serializers.IntegerField(min_value=1, max_value=10_000_000)
-    order_id = serializers.CharField(
-        max_length=64, required=False, allow_null=True, allow_blank=True
-    )
+    order_id = ReferenceField(max_length=64, required=False, allow_null=True, allow_blank=True)
     stock_ticker = serializers.CharField(max_length=64)
     type = serializers.ChoiceField(["eq", "mtf"])
     order_type = serializers.ChoiceField(["buy", "sell"])
-    buy_price = serializers.DecimalField(**AMOUNT)
-    brokerage_charge = serializers.DecimalField(**AMOUNT, required=False, default=Decimal(0))
-    mtf_charge = serializers.DecimalField(**AMOUNT, required=False, default=Decimal(0))
+    buy_price = AmountField()
+    brokerage_charge = AmountField(required=False, default=Decimal(0))
+    mtf_charge = AmountField(required=False, default=Decimal(0))
