@@ -168,8 +168,12 @@ def entry_mac(key: str, content: bytes) -> bytes:
 
 def seal_hash(key: str, previous: bytes, position: str, content: bytes) -> bytes:
     """Return one link of the chain; ``position`` says where the entry stands (see ``position``)."""
-    message = b"".join((previous, position.encode(), b"|", content))
-    return hmac.digest(subkey(key, "seal"), message, "sha256")
+    return link(subkey(key, "seal"), previous, position, content)
+
+
+def link(subkey: bytes, previous: bytes, position: str, content: bytes) -> bytes:
+    """As ``seal_hash``, with the key for seals already derived."""
+    return hmac.digest(subkey, b"".join((previous, position.encode(), b"|", content)), "sha256")
 
 
 def position(seq: int, entry_id: int, xact: int, era: int, sealed_at: str) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -18,7 +18,7 @@ CHUNK = 20_000
 MOST_FINDINGS = 20
 # Clocks of several machines, and transactions that take a while, may put times out of order by
 # this.
-CLOCK_TOLERANCE = timedelta(minutes=5)
+CLOCK_TOLERANCE_SECONDS = 300
 
 
 class Break(StrEnum):
@@ -64,9 +64,10 @@ class Verification:
 
 
 _CHAIN = f"""
-    SELECT s.seq, s.entry_id, s.xact::text, s.era, s.prev_hash, s.hash, s.key_id, s.sealed_at,
+    SELECT s.seq, s.entry_id, s.xact::text, s.era, s.prev_hash, s.hash, s.key_id,
+           extract(epoch FROM s.sealed_at)::bigint,
            to_char(s.sealed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-           e.id, e.xact::text, e.mac, e.at, {CONTENT_SQL}
+           e.id, e.xact::text, e.mac, extract(epoch FROM e.at)::bigint, {CONTENT_SQL}
       FROM audit_auditseal s LEFT JOIN audit_auditentry e ON e.id = s.entry_id
      WHERE s.seq > %s AND s.seq <= %s
      ORDER BY s.seq
@@ -99,6 +100,7 @@ _GUARDS = """
                            ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
                         WHERE i.indrelid = wanted.tab::regclass AND a.attname = wanted.col
                           AND i.indisunique AND i.indisvalid AND i.indnatts = 1)
+     ORDER BY 1
 """
 
 
@@ -152,8 +154,8 @@ class _Walk:
         self.seq = after
         self.hash: bytes | None = canonical.GENESIS if after == 0 else _hash_of(after)
         self.xact, self.entry_id, self.era = "0", 0, 0
-        self.sealed_at: datetime | None = None
-        self.newest_at: datetime | None = None
+        self.sealed_at = self.newest_at = 0  # seconds since 1970
+        self.subkeys: dict[str, bytes | None] = {}
         self.anchors: dict[int, list[Any]] = {}
         for anchor in anchors_read():
             if anchor.genuine:
@@ -184,13 +186,16 @@ class _Walk:
             )
         else:
             content = content_of(columns)
-            key = keys.find_key(key_id)
+            subkey = self._subkey(key_id)
             place = canonical.position(seq, sealed_id, int(entry_xact), era, sealed_text)
-            if key is None:
+            if subkey is None:
                 self._found(
-                    Break.REWRITTEN, f"seal {seq} names the unknown key {key_id}", seq, sealed_id
+                    Break.REWRITTEN,
+                    f"seal {seq} (entry {sealed_id}) names the unknown key {key_id}",
+                    seq,
+                    sealed_id,
                 )
-            elif canonical.seal_hash(key, previous, place, content) != digest or entry_xact != xact:
+            elif canonical.link(subkey, previous, place, content) != digest or entry_xact != xact:
                 self._mismatch(seq, sealed_id, mac_is_valid(mac, content))
             self._clock(seq, sealed_id, sealed_at, at)
         for anchor in self.anchors.get(seq, ()):
@@ -221,17 +226,24 @@ class _Walk:
                 entry_id,
             )
 
-    def _clock(self, seq: int, entry_id: int, sealed_at: datetime, at: datetime) -> None:
-        back = self.sealed_at is not None and sealed_at < self.sealed_at - CLOCK_TOLERANCE
-        late = self.newest_at is not None and at < self.newest_at - CLOCK_TOLERANCE
-        if back or late or at > sealed_at + CLOCK_TOLERANCE:
+    def _subkey(self, key_id: str) -> bytes | None:
+        """Return the sealing key of this id, looked up once a walk; None if it is not ours."""
+        if key_id not in self.subkeys:
+            key = keys.find_key(key_id)
+            self.subkeys[key_id] = canonical.subkey(key, "seal") if key else None
+        return self.subkeys[key_id]
+
+    def _clock(self, seq: int, entry_id: int, sealed_at: int, at: int) -> None:
+        latest = max(self.sealed_at - sealed_at, self.newest_at - at, at - sealed_at)
+        if latest > CLOCK_TOLERANCE_SECONDS:
             self._found(
-                Break.CLOCK, f"time ran backwards at entry {entry_id} (seal {seq})", seq, entry_id
+                Break.CLOCK,
+                f"time ran backwards at entry {entry_id} (seal {seq})",
+                seq,
+                entry_id,
             )
-        self.sealed_at = sealed_at
-        self.newest_at = (
-            at  # the clock as it now is: a step back is told once, not at every later row
-        )
+        # The clock as it now is: a step back is told once, not at every later row.
+        self.sealed_at, self.newest_at = sealed_at, at
 
     def _gap(self, first: int, last: int) -> None:
         which = f"seal {first} is" if first == last else f"seals {first} to {last} are"
