@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, inline_serializer
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    PolymorphicProxySerializer,
+    extend_schema,
+    extend_schema_field,
+    inline_serializer,
+)
 from rest_framework import serializers as fields
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -59,9 +66,21 @@ _UNKNOWN = {"error": {"code": "unknown_instrument", "message": "There is no such
 
 @cache
 def _data(output: type[fields.Serializer]) -> Any:
+    """Return the shape of an answer: by name, a quote or why there is none."""
+    name = output.__name__.removesuffix("Output")
+    either = PolymorphicProxySerializer(
+        component_name=f"{name}OrError",
+        serializers=[output, serializers.QuoteErrorOutput],
+        resource_type_field_name=None,
+    )
+
+    @extend_schema_field(either)
+    class EitherField(fields.Field):
+        pass
+
     return inline_serializer(
-        output.__name__.removesuffix("Output") + "Answer",
-        {"status": fields.CharField(), "data": fields.DictField(child=output())},
+        f"{name}Answer",
+        {"status": fields.CharField(), "data": fields.DictField(child=EitherField())},
     )
 
 

@@ -47,6 +47,17 @@ class QuoteItemInput(serializers.Serializer):
     )
 
 
+class QuoteReasonOutput(serializers.Serializer):
+    code = serializers.ChoiceField(["unknown_instrument", "no_quote"])
+    message = serializers.CharField()
+
+
+class QuoteErrorOutput(serializers.Serializer):
+    """Why there is no quote of one instrument; the others are answered."""
+
+    error = QuoteReasonOutput()
+
+
 class LtpOutput(serializers.Serializer):
     symbol = serializers.CharField()
     exchange = serializers.CharField()
