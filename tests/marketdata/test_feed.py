@@ -146,9 +146,7 @@ def test_a_stopped_feed_gives_the_lease_back(client):
 
 def test_it_survives_restarts_of_redis(tmp_path_factory, settings):
     server = servers.Valkey(tmp_path_factory.mktemp("valkey"), durable=False)
-    server.prepare()
-    server.start()
-    server.wait()
+    _start(server)
     settings.REDIS_URL = servers.redis_url(server.var)
     source_current()
     selectors.listings_active()  # read here: the thread has a connection of its own
@@ -160,8 +158,7 @@ def test_it_survives_restarts_of_redis(tmp_path_factory, settings):
         server.stop()
         time.sleep(0.5)
         before = feed.published
-        server.start()
-        server.wait()
+        _start(server)
         started = time.monotonic()
         _until(lambda: feed.published > before + 50)  # everything again, for whoever lost it
         assert time.monotonic() - started < 4
@@ -170,6 +167,12 @@ def test_it_survives_restarts_of_redis(tmp_path_factory, settings):
         thread.join(10)
         server.stop()
     assert not thread.is_alive()
+
+
+def _start(server: servers.Valkey) -> None:
+    server.prepare()
+    server.start()
+    server.wait()
 
 
 def _until(condition: Callable[[], bool], seconds: float = 8) -> None:
