@@ -116,8 +116,9 @@ function writePnl(part, role, quote, row) {
     setText(part, signed(total));
     setTone(part, tone(total));
   } else if (held && cost) {
-    setText(part, percent((open / Math.abs(cost)) * 100));
-    setTone(part, tone(open));
+    const share = (open / Math.abs(cost)) * 100;
+    setText(part, percent(share));
+    setTone(part, tone(share));
   }
 }
 
