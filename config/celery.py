@@ -8,9 +8,10 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import after_task_publish, setup_logging, task_postrun
 from kombu.entity import Queue
 
+from config import liveness
 from config.env import plain_errors
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
@@ -79,9 +80,13 @@ app.conf.update(
 )
 
 
-def every(task: str, seconds: float) -> dict[str, Any]:
+def every(task: str, seconds: float, **options: Any) -> dict[str, Any]:
     """Return a schedule entry. A firing that waits for three periods is dropped, not piled up."""
-    return {"task": task, "schedule": seconds, "options": {"expires": max(3 * seconds, 5)}}
+    return {
+        "task": task,
+        "schedule": seconds,
+        "options": {"expires": max(3 * seconds, 5), **options},
+    }
 
 
 # Two beats at once are harmless: each service decides by a lock or a unique row what is due.
@@ -100,7 +105,20 @@ app.conf.beat_schedule = {
     ]
 }
 
+# Each worker must have something to do now and then, or nobody could tell that it works.
+app.conf.beat_schedule |= {
+    f"canary for {queue}": every("config.canary", liveness.CANARY_SECONDS, queue=queue)
+    for queue in ("default", "marketdata")
+}
+task_postrun.connect(liveness.mark)
+after_task_publish.connect(liveness.mark)
+
 app.autodiscover_tasks()
+
+
+@app.task(name="config.canary")
+def canary() -> None:
+    """Do nothing: that it was done is the news."""
 
 
 @setup_logging.connect

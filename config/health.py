@@ -144,3 +144,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+# Asked from inside, under whatever host name: config.middleware.ProbesMiddleware.
+PROBES = {"livez": livez, "readyz": readyz, "metrics": metrics}

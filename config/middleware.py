@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
+from config.health import PROBES
 from config.logs import request_id
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -38,6 +39,18 @@ class RequestIdMiddleware:
             request_id.reset(token)
         response["X-Request-ID"] = value
         return response
+
+
+class ProbesMiddleware:
+    """Answer probes before anything asks for a known host or for TLS: they come from inside."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if (probe := PROBES.get(request.path_info[1:])) is not None:
+            return probe(request)
+        return self.get_response(request)
 
 
 class ApiHeadersMiddleware:

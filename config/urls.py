@@ -8,10 +8,8 @@ from config import docs, health, information
 
 urlpatterns = [
     path("", information.home(landing), name="home"),
-    path("livez", health.livez, name="livez"),
-    path("readyz", health.readyz, name="readyz"),
     path("health", health.health, name="health"),
-    path("metrics", health.metrics, name="metrics"),
+    *(path(name, probe, name=name) for name, probe in health.PROBES.items()),
     path("openapi.json", docs.schema, name="schema"),
     path("docs", docs.swagger, name="docs"),
     path("redoc", docs.redoc, name="redoc"),

@@ -41,6 +41,7 @@ INSTALLED_APPS = [
 # The order path goes through all of these, so each one earns its place.
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "config.middleware.ProbesMiddleware",
     "audit.middleware.AuditContextMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -175,6 +176,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.openapi.fill_examples",
+    ],
     # Closed vocabularies that stand under several field names, or share one with another.
     "ENUM_NAME_OVERRIDES": {
         "Exchange": "brokerages.types.Exchange",

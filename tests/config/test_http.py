@@ -59,7 +59,7 @@ def test_request_id_is_made_or_taken(client):
 
 
 def test_json_may_not_be_stored_or_framed(client):
-    headers = client.get("/livez").headers
+    headers = client.get("/").headers
 
     assert headers["Cache-Control"] == "no-store"
     assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
@@ -76,8 +76,8 @@ def test_pages_run_no_foreign_or_inline_script(client):
 
 @override_settings(ALLOWED_ORIGINS=["https://app.sauda.test"])
 def test_only_listed_origins_may_read(client):
-    listed = client.get("/livez", headers={"origin": "https://app.sauda.test"}).headers
-    other = client.get("/livez", headers={"origin": "https://app.sauda.test.evil.in"}).headers
+    listed = client.get("/", headers={"origin": "https://app.sauda.test"}).headers
+    other = client.get("/", headers={"origin": "https://app.sauda.test.evil.in"}).headers
     preflight = client.options(
         "/echo",
         headers={"origin": "https://app.sauda.test", "access-control-request-method": "POST"},
@@ -167,3 +167,9 @@ def test_front_door_is_json_unless_a_browser_asks():
 
     assert json.loads(api.content)["docs"] == "/docs"
     assert browser.data == "a page"
+
+
+@override_settings(ALLOWED_HOSTS=["sauda.example"], SECURE_SSL_REDIRECT=True)
+def test_probes_need_no_host_name_and_no_tls(client):
+    assert client.get("/livez", headers={"host": "10.1.2.3"}).status_code == 200
+    assert client.get("/health", headers={"host": "10.1.2.3"}).status_code != 200

@@ -1,0 +1,52 @@
+"""Whether a process without an address works: it leaves a mark with each task, and this looks at it.
+
+``python -m config.liveness`` asks about the worker or schedule on this machine (or in this
+container), ``python -m config.liveness http://127.0.0.1:8001/`` about a server. Exit code 0 is alive.
+"""
+
+import http.client
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+MARK = Path(tempfile.gettempdir()) / "sauda-alive"
+MARK_SECONDS = 5.0  # no more often than this
+LATEST_SECONDS = 90.0  # the canary below comes every 30
+CANARY_SECONDS = 30.0
+
+_marked = 0.0
+
+
+def mark(**_: Any) -> None:
+    """Receive a signal of Celery: a task is done, or was sent by the schedule."""
+    global _marked  # noqa: PLW0603
+    if time.monotonic() - _marked > MARK_SECONDS:
+        _marked = time.monotonic()
+        MARK.touch()
+
+
+def working() -> bool:
+    try:
+        return time.time() - MARK.stat().st_mtime < LATEST_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def answers(url: str) -> bool:
+    """Tell whether a server gives any answer but an error of its own."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+    try:
+        connection.request("GET", parts.path or "/")
+        return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(0 if (answers(sys.argv[1]) if len(sys.argv) > 1 else working()) else 1)
