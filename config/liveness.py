@@ -1,7 +1,7 @@
-"""Whether a process without an address works: it leaves a mark with each task, and this looks at it.
+"""Whether a process without an address works: each task leaves a mark, and this looks at it.
 
-``python -m config.liveness`` asks about the worker or schedule on this machine (or in this
-container), ``python -m config.liveness http://127.0.0.1:8001/`` about a server. Exit code 0 is alive.
+``python -m config.liveness`` asks about the worker or schedule of this machine or container,
+``python -m config.liveness http://127.0.0.1:8001/`` about a server. Exit code 0 is alive.
 """
 
 import http.client

@@ -211,7 +211,7 @@ EMAIL_TIMEOUT = 10
 
 # --- Trading -------------------------------------------------------------------------------------
 
-# A PLACE that could not be sent for so long is not sent any more: the market it was meant for is gone.
+# A PLACE that could not be sent for so long is not sent any more: its market is gone.
 STALE_COMMAND_SECONDS = 30
 # How old a waiting command is before the sweeper takes its wake-up for lost.
 SWEEP_AFTER_SECONDS = 1

@@ -1,6 +1,8 @@
 from config.celery import app
 from config.servers import celery_url, redis_database
 
+APPS = {"config", "audit", "accounts", "brokerages", "marketdata", "trading"}
+
 
 def test_every_scheduled_task_exists():
     app.loader.import_default_modules()
@@ -15,13 +17,7 @@ def test_every_task_of_ours_has_a_queue_and_a_name():
 
     assert ours
     for name in ours:
-        assert name.partition(".")[0] in {
-            "audit",
-            "accounts",
-            "brokerages",
-            "marketdata",
-            "trading",
-        }
+        assert name.partition(".")[0] in APPS
         assert app.amqp.router.route({}, name)["queue"].name in queues
 
 
