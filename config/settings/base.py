@@ -239,6 +239,9 @@ def database(name: str, default: str | None = None) -> dict[str, Any]:
     if entry:
         entry["CONN_MAX_AGE"] = CONN_MAX_AGE
         entry["OPTIONS"].setdefault("connect_timeout", "5")
+        # Planned once per connection: the orders' statements cost more to plan than to run. Behind a
+        # pooler that hands connections out by transaction it has to know prepared statements.
+        entry["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 2}
     return entry
 
 
