@@ -1,30 +1,28 @@
-"""Instruments, candles, the calendar and watchlists."""
+"""Instruments, their candles and options, and the calendar."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiExample, extend_schema
-from rest_framework.exceptions import NotFound, ValidationError
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from marketdata import selectors, serializers, services
-from marketdata.answers import Conflict, answer, errors, unknown_instrument, user_id
-from marketdata.errors import LimitReached, UnknownInstrument, UnknownWatchlist, WatchlistConflict
+from marketdata import selectors, serializers
+from marketdata.answers import answer, errors, unknown_instrument
+from marketdata.errors import UnknownInstrument
 from marketdata.inputs import cursor_of, offset_of
-from marketdata.models import Watchlist
 from marketdata.outputs import (
     calendar_output,
     candle_output,
     instrument_output,
-    watchlist_output,
+    option_chain_output,
 )
 from marketdata.quotes import candles_latest, source_current
+from marketdata.sources.base import Listing
 
 INSTRUMENT_EXAMPLE = {
     "symbol": "NSE:RELIANCE",
@@ -45,20 +43,55 @@ INSTRUMENT_EXAMPLE = {
     "is_tradable": True,
     "is_active": True,
 }
-WATCHLIST_EXAMPLE = {
-    "id": "0198c0de-0000-7000-8000-000000000009",
-    "name": "Energy",
-    "position": 1,
-    "symbols": ["NSE:RELIANCE", "NSE:ONGC"],
-    "created_at": "2026-11-23T04:00:00Z",
+OPTION_CHAIN_EXAMPLE = {
+    "symbol": "NSE:NIFTY 50",
+    "last_price": "25097.75",
+    "expiry": "2026-12-29",
+    "lot_size": 65,
+    "results": [
+        {
+            "strike": "24800.00",
+            "call": {
+                "symbol": "NFO:NIFTY26DEC24800CE",
+                "last_price": "654.10",
+                "bid": "652.15",
+                "ask": "654.10",
+                "volume": 4782960,
+                "open_interest": None,
+                "simulated": True,
+            },
+            "put": None,
+        }
+    ],
+}
+CALENDAR_EXAMPLE = {
+    "at": "2026-11-23T05:03:22Z",
+    "always_open": False,
+    "groups": [
+        {
+            "group": "EQUITY",
+            "is_open": True,
+            "phase": "NORMAL",
+            "known_until": "2026-12-31",
+            "next_session": {"opens": "2026-11-23T03:45:00Z", "closes": "2026-11-23T10:00:00Z"},
+            "today": [
+                {
+                    "phase": "NORMAL",
+                    "start": "2026-11-23T03:45:00Z",
+                    "end": "2026-11-23T10:00:00Z",
+                }
+            ],
+        }
+    ],
+    "holidays": [{"date": "2026-12-25", "name": "Christmas"}],
 }
 
 
-def _example(name: str, value: Any) -> list[OpenApiExample]:
-    return [OpenApiExample(name, value=value, response_only=True)]
-
-
-# instruments
+def _listing(key: str) -> Listing:
+    listing = selectors.listing_by_key(key)
+    if listing is None:
+        raise unknown_instrument(key)
+    return listing
 
 
 class InstrumentsApi(APIView):
@@ -70,7 +103,7 @@ class InstrumentsApi(APIView):
         "are first, then those that begin so; shares and indices before derivatives.",
         parameters=[serializers.InstrumentQuery],
         responses={200: serializers.InstrumentPageOutput, **errors(400, 401)},
-        examples=_example("One", {"results": [INSTRUMENT_EXAMPLE], "next": None}),
+        examples=example("One", {"results": [INSTRUMENT_EXAMPLE], "next": None}),
     )
     def get(self, request: Request) -> HttpResponse:
         form = serializers.InstrumentQuery(data=request.query_params)
@@ -94,7 +127,7 @@ class InstrumentApi(APIView):
         tags=["market data"],
         summary="One instrument",
         responses={200: serializers.InstrumentOutput, **errors(401, 404)},
-        examples=_example("A share", INSTRUMENT_EXAMPLE),
+        examples=example("A share", INSTRUMENT_EXAMPLE),
     )
     def get(self, request: Request, key: str) -> HttpResponse:
         try:
@@ -111,7 +144,7 @@ class CandlesApi(APIView):
         description="The last one may still be growing. Empty where the source keeps no candles.",
         parameters=[serializers.CandleQuery],
         responses={200: serializers.CandleListOutput, **errors(400, 401, 404)},
-        examples=_example(
+        examples=example(
             "One",
             {
                 "symbol": "NSE:RELIANCE",
@@ -134,9 +167,7 @@ class CandlesApi(APIView):
     def get(self, request: Request, key: str) -> HttpResponse:
         form = serializers.CandleQuery(data=request.query_params)
         form.is_valid(raise_exception=True)
-        ref = selectors.ref_by_key(key)
-        if ref is None:
-            raise unknown_instrument(key)
+        ref = _listing(key).ref
         interval = form.validated_data["interval"]
         candles = candles_latest(ref, interval, form.validated_data["limit"])
         source = source_current()
@@ -151,6 +182,47 @@ class CandlesApi(APIView):
         )
 
 
+class ExpiriesApi(APIView):
+    @extend_schema(
+        operation_id="instruments_expiries",
+        tags=["market data"],
+        summary="The listed expiries of a share or an index",
+        responses={200: serializers.ExpiriesOutput, **errors(401, 404)},
+        examples=example(
+            "Weeks and months",
+            {"symbol": "NSE:NIFTY 50", "results": ["2026-12-01", "2026-12-08", "2026-12-29"]},
+        ),
+    )
+    def get(self, request: Request, key: str) -> HttpResponse:
+        listing = _listing(key)
+        spot = listing.spot or listing
+        return answer({"symbol": spot.key, "results": selectors.expiries_of(spot)})
+
+
+class OptionChainApi(APIView):
+    @extend_schema(
+        operation_id="instruments_option_chain",
+        tags=["market data"],
+        summary="The options on a share or an index, by strike",
+        parameters=[serializers.OptionChainQuery],
+        responses={200: serializers.OptionChainOutput, **errors(400, 401, 404)},
+        examples=example("One strike", OPTION_CHAIN_EXAMPLE),
+    )
+    def get(self, request: Request, key: str) -> HttpResponse:
+        form = serializers.OptionChainQuery(data=request.query_params)
+        form.is_valid(raise_exception=True)
+        listing = _listing(key)
+        spot = listing.spot or listing
+        expiries = selectors.expiries_of(spot)
+        expiry = form.validated_data.get("expiry") or next(iter(expiries), None)
+        if expiry not in expiries:
+            raise NotFound("There are no options of this expiry.", code="unknown_expiry")
+        options = selectors.options_of(spot, expiry)
+        return answer(
+            option_chain_output(spot, expiry, options, strikes=form.validated_data.get("strikes"))
+        )
+
+
 class CalendarApi(APIView):
     @extend_schema(
         operation_id="calendar_read",
@@ -159,6 +231,7 @@ class CalendarApi(APIView):
         description="Shares with derivatives (EQUITY_FNO) leave continuous trading for the closing "
         "auction before other shares do.",
         responses={200: serializers.CalendarOutput, **errors(401)},
+        examples=example("One group", CALENDAR_EXAMPLE),
     )
     def get(self, request: Request) -> HttpResponse:
         return answer(
@@ -168,148 +241,3 @@ class CalendarApi(APIView):
                 now=datetime.now(UTC),
             )
         )
-
-
-# watchlists
-
-
-def _watchlist(request: Request, watchlist_id: UUID) -> Watchlist:
-    try:
-        return selectors.watchlist_get(user_id=user_id(request), watchlist_id=watchlist_id)
-    except UnknownWatchlist as e:
-        raise NotFound("There is no such watchlist.") from e
-
-
-def _shown(watchlist: Watchlist, status: int = 200) -> HttpResponse:
-    symbols = selectors.watchlist_symbols([watchlist.id]).get(watchlist.id, [])
-    return answer(watchlist_output(watchlist, symbols), status)
-
-
-class WatchlistsApi(APIView):
-    @extend_schema(
-        operation_id="watchlists_list",
-        tags=["watchlists"],
-        summary="The user's watchlists",
-        responses={200: serializers.WatchlistPageOutput, **errors(401)},
-        examples=_example("One", {"results": [WATCHLIST_EXAMPLE], "next": None}),
-    )
-    def get(self, request: Request) -> HttpResponse:
-        lists = list(selectors.watchlist_list(user_id=user_id(request)))
-        symbols = selectors.watchlist_symbols(watchlist.id for watchlist in lists)
-        results = [watchlist_output(x, symbols.get(x.id, [])) for x in lists]
-        return answer({"results": results, "next": None})
-
-    @extend_schema(
-        operation_id="watchlists_create",
-        tags=["watchlists"],
-        summary="Make a watchlist",
-        request=serializers.WatchlistCreateInput,
-        responses={201: serializers.WatchlistOutput, **errors(400, 401, 409, 413, 415)},
-        examples=[
-            OpenApiExample(
-                "With two shares",
-                value={"name": "Energy", "symbols": ["NSE:RELIANCE", "NSE:ONGC"]},
-                request_only=True,
-            ),
-            *_example("Made", WATCHLIST_EXAMPLE),
-        ],
-    )
-    def post(self, request: Request) -> HttpResponse:
-        form = serializers.WatchlistCreateInput(data=request.data)
-        form.is_valid(raise_exception=True)
-        try:
-            made = services.watchlist_create(
-                user_id=user_id(request),
-                name=form.validated_data["name"],
-                symbols=form.validated_data.get("symbols", ()),
-            )
-        except UnknownInstrument as e:
-            raise ValidationError({"symbols": [f"There is no instrument {e}."]}) from e
-        except (WatchlistConflict, LimitReached) as e:
-            raise _conflict(e) from e
-        return _shown(made, 201)
-
-
-class WatchlistApi(APIView):
-    @extend_schema(
-        operation_id="watchlists_read",
-        tags=["watchlists"],
-        summary="One watchlist",
-        responses={200: serializers.WatchlistOutput, **errors(401, 404)},
-        examples=_example("A list", WATCHLIST_EXAMPLE),
-    )
-    def get(self, request: Request, watchlist_id: UUID) -> HttpResponse:
-        return _shown(_watchlist(request, watchlist_id))
-
-    @extend_schema(
-        operation_id="watchlists_update",
-        tags=["watchlists"],
-        summary="Rename or move a watchlist",
-        request=serializers.WatchlistUpdateInput,
-        responses={200: serializers.WatchlistOutput, **errors(400, 401, 404, 409, 413, 415)},
-        examples=[OpenApiExample("Rename", value={"name": "Oil"}, request_only=True)],
-    )
-    def patch(self, request: Request, watchlist_id: UUID) -> HttpResponse:
-        form = serializers.WatchlistUpdateInput(data=request.data)
-        form.is_valid(raise_exception=True)
-        watchlist = _watchlist(request, watchlist_id)
-        try:
-            return _shown(services.watchlist_update(watchlist=watchlist, **form.validated_data))
-        except WatchlistConflict as e:
-            raise _conflict(e) from e
-
-    @extend_schema(
-        operation_id="watchlists_delete",
-        tags=["watchlists"],
-        summary="Delete a watchlist",
-        responses={204: None, **errors(401, 404)},
-    )
-    def delete(self, request: Request, watchlist_id: UUID) -> HttpResponse:
-        services.watchlist_delete(watchlist=_watchlist(request, watchlist_id))
-        return HttpResponse(status=204)
-
-
-class WatchlistItemApi(APIView):
-    @extend_schema(
-        operation_id="watchlists_item_put",
-        tags=["watchlists"],
-        summary="Put an instrument on a watchlist",
-        description="One that is there already only moves, when a position is given.",
-        request=serializers.WatchlistItemInput,
-        responses={200: serializers.WatchlistOutput, **errors(400, 401, 404, 409, 413, 415)},
-        examples=[
-            OpenApiExample("Last", value={}, request_only=True),
-            *_example("The list", WATCHLIST_EXAMPLE),
-        ],
-    )
-    def put(self, request: Request, watchlist_id: UUID, symbol: str) -> HttpResponse:
-        form = serializers.WatchlistItemInput(data=request.data)
-        form.is_valid(raise_exception=True)
-        watchlist = _watchlist(request, watchlist_id)
-        try:
-            services.watchlist_item_add(
-                watchlist=watchlist, symbol=symbol, position=form.validated_data.get("position")
-            )
-        except UnknownInstrument as e:
-            raise unknown_instrument(symbol) from e
-        except LimitReached as e:
-            raise _conflict(e) from e
-        return _shown(watchlist)
-
-    @extend_schema(
-        operation_id="watchlists_item_delete",
-        tags=["watchlists"],
-        summary="Take an instrument off a watchlist",
-        description="One that is not on the list is no error.",
-        responses={204: None, **errors(401, 404)},
-    )
-    def delete(self, request: Request, watchlist_id: UUID, symbol: str) -> HttpResponse:
-        watchlist = _watchlist(request, watchlist_id)
-        services.watchlist_item_remove(watchlist=watchlist, symbol=symbol)
-        return HttpResponse(status=204)
-
-
-def _conflict(e: Exception) -> Conflict:
-    if isinstance(e, WatchlistConflict):
-        return Conflict("You have a watchlist of this name.", code="watchlist_exists")
-    return Conflict(str(e), code="limit_reached")

@@ -209,8 +209,8 @@ def _of_expiry(
 
 
 def synthetic_token(number: int, expiry: date, kind: InstrumentKind, strike: Decimal | None) -> str:
-    """Return a token that is unique among generated contracts: never fewer than 14 digits, unlike
-    an exchange's.
+    """Return a token that is unique among generated contracts: 16 digits, where an exchange's
+    has at most six.
 
     The exchanges number contracts as they list them, which no rule gives; a broker's instrument
     list brings the real numbers.

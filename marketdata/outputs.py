@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from brokerages.types import BookLevel, Candle, Quote, QuoteDepth
+from brokerages.types import BookLevel, Candle, InstrumentKind, Quote, QuoteDepth
 from marketdata.calendar import Calendar, Phase, SessionGroup, trading_date
 from marketdata.models import Instrument, Watchlist
 from marketdata.quotes import is_stale, quotes_latest
@@ -75,6 +76,51 @@ def quote_output(
 
 def _levels(levels: Iterable[BookLevel]) -> list[dict[str, Any]]:
     return [{"price": x.price, "quantity": x.quantity, "orders": x.orders} for x in levels]
+
+
+def option_chain_output(
+    spot: Listing, expiry: date, options: Iterable[Listing], *, strikes: int | None
+) -> dict[str, Any]:
+    """Return the quotes of an expiry's options by strike, ``strikes`` on each side of the money."""
+    chain = list(options)
+    found = {quote.instrument_id: quote for quote in quotes_latest([spot.ref])}
+    price = found[spot.ref.id].last_price if spot.ref.id in found else None
+    if strikes is not None and price is not None:
+        levels = sorted({_strike(x) for x in chain})
+        above = bisect_left(levels, price)
+        near = set(levels[max(0, above - strikes) : above + strikes])
+        chain = [x for x in chain if _strike(x) in near]
+    quotes = {quote.instrument_id: quote for quote in quotes_latest(x.ref for x in chain)}
+    rows: dict[Decimal, dict[str, Any]] = {}
+    for option in chain:
+        row = rows.setdefault(
+            _strike(option), {"strike": f"{_strike(option):.2f}", "call": None, "put": None}
+        )
+        side = "call" if option.ref.kind is InstrumentKind.CE else "put"
+        row[side] = _option(option, quotes.get(option.ref.id))
+    return {
+        "symbol": spot.key,
+        "last_price": price,
+        "expiry": expiry,
+        "lot_size": chain[0].ref.lot_size if chain else None,
+        "results": list(rows.values()),
+    }
+
+
+def _strike(option: Listing) -> Decimal:
+    return option.ref.strike or Decimal(0)
+
+
+def _option(option: Listing, quote: Quote | None) -> dict[str, Any]:
+    return {
+        "symbol": option.key,
+        "last_price": quote and quote.last_price,
+        "bid": quote.bids[0].price if quote and quote.bids else None,
+        "ask": quote.asks[0].price if quote and quote.asks else None,
+        "volume": quote.volume if quote else None,
+        "open_interest": quote and quote.open_interest,
+        "simulated": quote.simulated if quote else None,
+    }
 
 
 def instrument_output(row: Instrument) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -299,6 +300,23 @@ def instrument_search(
     )
     ordered = found.order_by("likely", "sort_kind", "expiry", "symbol", "exchange")
     return list(ordered[offset : offset + limit])
+
+
+def expiries_of(listing: Listing) -> list[date]:
+    """Return the expiries that are listed on a share or an index, or on a derivative's spot."""
+    spot = listing.spot or listing
+    return sorted({x.ref.expiry for x in _derivatives(spot) if x.ref.expiry is not None})
+
+
+def options_of(listing: Listing, expiry: date) -> list[Listing]:
+    """Return the options on a share or an index of one expiry, by strike, calls before puts."""
+    spot = listing.spot or listing
+    found = [x for x in _derivatives(spot) if x.is_option and x.ref.expiry == expiry]
+    return sorted(found, key=lambda x: (x.ref.strike or Decimal(0), x.ref.kind))
+
+
+def _derivatives(spot: Listing) -> Iterator[Listing]:
+    return (x for x in _current().by_key.values() if x.spot is spot)
 
 
 # watchlists

@@ -157,6 +157,42 @@ class CandleQuery(serializers.Serializer):
     limit = serializers.IntegerField(min_value=1, max_value=400, default=100)
 
 
+class ExpiriesOutput(serializers.Serializer):
+    symbol = serializers.CharField(help_text="The share or index.")
+    results = serializers.ListField(child=serializers.DateField())
+
+
+class OptionOutput(serializers.Serializer):
+    symbol = serializers.CharField()
+    last_price = serializers.CharField(allow_null=True)
+    bid = serializers.CharField(allow_null=True)
+    ask = serializers.CharField(allow_null=True)
+    volume = serializers.IntegerField(allow_null=True)
+    open_interest = serializers.IntegerField(allow_null=True)
+    simulated = serializers.BooleanField(allow_null=True)
+
+
+class StrikeOutput(serializers.Serializer):
+    strike = serializers.CharField()
+    call = OptionOutput(allow_null=True)
+    put = OptionOutput(allow_null=True)
+
+
+class OptionChainOutput(serializers.Serializer):
+    symbol = serializers.CharField(help_text="The share or index.")
+    last_price = serializers.CharField(allow_null=True)
+    expiry = serializers.DateField()
+    lot_size = serializers.IntegerField(allow_null=True)
+    results = StrikeOutput(many=True)
+
+
+class OptionChainQuery(serializers.Serializer):
+    expiry = serializers.DateField(required=False, help_text="The nearest if left out.")
+    strikes = serializers.IntegerField(
+        min_value=1, max_value=500, required=False, help_text="On each side of the money; or all."
+    )
+
+
 class SpanOutput(serializers.Serializer):
     phase = serializers.CharField()
     start = serializers.DateTimeField(help_text="Inclusive.")

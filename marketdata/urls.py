@@ -12,6 +12,12 @@ urlpatterns = [
     path("instruments", api.InstrumentsApi.as_view(), name="instruments"),
     path("instruments/<str:key>", api.InstrumentApi.as_view(), name="instrument"),
     path("instruments/<str:key>/candles", api.CandlesApi.as_view(), name="instrument-candles"),
+    path("instruments/<str:key>/expiries", api.ExpiriesApi.as_view(), name="instrument-expiries"),
+    path(
+        "instruments/<str:key>/option-chain",
+        api.OptionChainApi.as_view(),
+        name="instrument-option-chain",
+    ),
     path("calendar", api.CalendarApi.as_view(), name="calendar"),
     path("watchlists", api.WatchlistsApi.as_view(), name="watchlists"),
     path("watchlists/<uuid:watchlist_id>", api.WatchlistApi.as_view(), name="watchlist"),

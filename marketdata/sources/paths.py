@@ -149,7 +149,8 @@ class Paths:
             path = self._make(driver, day)
             if keep:
                 if len(self._kept) >= KEPT_PATHS:
-                    self._kept.pop(next(iter(self._kept)), None)
+                    oldest, *_ = self._kept  # all at once: other threads add meanwhile
+                    self._kept.pop(oldest, None)
                 self._kept[key] = path
         return path
 

@@ -118,6 +118,52 @@ def test_bad_candles(api, query):
     assert api.get("/api/v1/instruments/NSE:NO/candles").status_code == 404
 
 
+# derivatives
+
+
+def test_expiries(api):
+    index = api.get("/api/v1/instruments/NSE:NIFTY%2050/expiries").json()
+    assert index["symbol"] == "NSE:NIFTY 50"
+    assert len(index["results"]) == 4
+    future = selectors.instrument_search("NIFTY", exchange="NFO", kind="FUT")[0]
+    by_future = api.get(f"/api/v1/instruments/{future.key}/expiries").json()
+    assert by_future["results"] == sorted(by_future["results"])
+    assert api.get("/api/v1/instruments/NSE:INFY/expiries").json()["results"] == []
+    assert api.get("/api/v1/instruments/NSE:NO/expiries").status_code == 404
+
+
+def test_option_chain(api):
+    path = "/api/v1/instruments/NSE:NIFTY%2050/option-chain"
+    last = api.get("/api/v1/instruments/NSE:NIFTY%2050/expiries").json()["results"][-1]
+
+    whole = api.get(path, {"expiry": last}).json()
+    strikes = [Decimal(row["strike"]) for row in whole["results"]]
+    assert strikes == sorted(strikes)
+    assert len(strikes) > 15
+    assert whole["lot_size"] == 65
+    for row in whole["results"]:
+        assert row["call"]["symbol"].endswith("CE")
+        assert row["put"]["symbol"].endswith("PE")
+        assert row["call"]["simulated"] is True
+        assert Decimal(row["put"]["last_price"]) >= Decimal("0.05")
+    calls = [Decimal(row["call"]["last_price"]) for row in whole["results"]]
+    assert calls == sorted(calls, reverse=True)
+
+    near = api.get(path, {"strikes": 2}).json()
+    assert near["expiry"] < last
+    assert len(near["results"]) <= 4
+
+
+def test_no_option_chain(api):
+    path = "/api/v1/instruments/{}/option-chain"
+    assert api.get(path.format("NSE:INFY")).status_code == 404
+    assert api.get(path.format("NSE:NO")).status_code == 404
+    nifty = path.format("NSE:NIFTY%2050")
+    assert api.get(nifty, {"expiry": "2020-01-01"}).json()["error"]["code"] == "unknown_expiry"
+    for query in ({"expiry": "soon"}, {"strikes": 0}, {"strikes": "x"}):
+        assert api.get(nifty, query).status_code == 400
+
+
 # calendar
 
 
