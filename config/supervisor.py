@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from config import processes
 from config.env import ConfigurationError
@@ -28,6 +28,7 @@ class Child:
     env: Mapping[str, str]
     patience: float = 10.0  # seconds to end by itself after SIGTERM
     pass_fds: tuple[int, ...] = ()
+    output: IO[bytes] | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _since: float = field(default=0.0, init=False)
     _pause: float = field(default=0.0, init=False)
@@ -36,7 +37,11 @@ class Child:
     def start(self) -> None:
         # SIGKILL: after our death nothing of this tree may linger and meet the next one.
         self.process = processes.start(
-            self.command, stop=signal.SIGKILL, env=self.env, pass_fds=self.pass_fds
+            self.command,
+            stop=signal.SIGKILL,
+            env=self.env,
+            pass_fds=self.pass_fds,
+            output=self.output,
         )
         self._since = time.monotonic()
 
