@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 from django.http import HttpResponse
+from drf_spectacular.utils import OpenApiExample
 from rest_framework.exceptions import APIException, NotFound
 from rest_framework.request import Request
 
@@ -38,6 +39,11 @@ def answer(value: Any, status: int = 200) -> HttpResponse:
 def errors(*statuses: int) -> dict[int, Any]:
     """Return the documentation of error answers in the one shape, in this app's words."""
     return openapi.errors(**{f"s{status}": _REASONS[status] for status in statuses})
+
+
+def example(name: str, value: Any) -> list[OpenApiExample]:
+    """Return an example of an answer."""
+    return [OpenApiExample(name, value=value, response_only=True)]
 
 
 def user_id(request: Request) -> UUID:

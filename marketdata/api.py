@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from marketdata import selectors, serializers
-from marketdata.answers import answer, errors, unknown_instrument
+from marketdata.answers import answer, errors, example, unknown_instrument
 from marketdata.errors import UnknownInstrument
 from marketdata.inputs import cursor_of, offset_of
 from marketdata.outputs import (

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketdata import api, quote_api
+from marketdata import api, quote_api, watchlist_api
 
 urlpatterns = [
     path("ltp-quote", quote_api.LtpQuoteApi.as_view(), name="quotes-ltp"),
@@ -19,11 +19,11 @@ urlpatterns = [
         name="instrument-option-chain",
     ),
     path("calendar", api.CalendarApi.as_view(), name="calendar"),
-    path("watchlists", api.WatchlistsApi.as_view(), name="watchlists"),
-    path("watchlists/<uuid:watchlist_id>", api.WatchlistApi.as_view(), name="watchlist"),
+    path("watchlists", watchlist_api.WatchlistsApi.as_view(), name="watchlists"),
+    path("watchlists/<uuid:watchlist_id>", watchlist_api.WatchlistApi.as_view(), name="watchlist"),
     path(
         "watchlists/<uuid:watchlist_id>/items/<str:symbol>",
-        api.WatchlistItemApi.as_view(),
+        watchlist_api.WatchlistItemApi.as_view(),
         name="watchlist-item",
     ),
 ]
