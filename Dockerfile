@@ -20,7 +20,8 @@ RUN env $(/venv/bin/python -m config.secretfile) \
 FROM python:3.11-slim
 
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 DJANGO_SETTINGS_MODULE=config.settings.production
-RUN useradd --system --uid 10001 --no-create-home sauda
+RUN useradd --system --uid 10001 --no-create-home sauda \
+    && install -d -o sauda -g sauda -m 0700 /var/lib/sauda
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
