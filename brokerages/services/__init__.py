@@ -9,7 +9,7 @@ from brokerages.services.connections import (
     connection_set_default,
     connection_update,
 )
-from brokerages.services.sessions import session_check, session_close, session_open
+from brokerages.services.sessions import session_check, session_close, session_open, sessions_expire
 
 __all__ = [
     "activate_brokerage",
@@ -23,4 +23,5 @@ __all__ = [
     "session_check",
     "session_close",
     "session_open",
+    "sessions_expire",
 ]
