@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import yaml
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -26,7 +27,6 @@ from config.supervisor import Child
 STARTED = ("web", "stream", "worker-io", "worker-cpu", "beat", "feed")
 START_SECONDS = 90.0
 DEMO_SECONDS = 240.0
-KILL_AFTER = 6.0  # seconds into the demo, while its orders are under way
 HOST = "sauda.invalid"
 
 
@@ -157,7 +157,7 @@ class Command(BaseCommand):
                 if time.monotonic() - started > DEMO_SECONDS:
                     raise CommandError(f"The demo did not end within {DEMO_SECONDS:.0f} s.")
                 worker = self.children["worker-io"].process
-                if not killed and worker and time.monotonic() - started > KILL_AFTER:
+                if not killed and worker and self._is_trading():
                     worker.kill()
                     killed = True
                 for name, child in self.children.items():
@@ -172,6 +172,12 @@ class Command(BaseCommand):
             raise CommandError("\n".join(f"{name}:\n{self._log(name)}" for name in self.children))
         if not killed:
             raise CommandError("The demo ended before the worker was killed.")
+
+    def _is_trading(self) -> bool:
+        """Tell whether the demo has connected its broker: its first order comes within seconds."""
+        with psycopg.connect(self.env["DATABASE_URL"]) as connection:
+            found = connection.execute("SELECT EXISTS (SELECT FROM brokerages_brokerconnection)")
+            return found.fetchone() == (True,)
 
     def _stop(self) -> None:
         started = time.monotonic()
