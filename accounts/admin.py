@@ -29,7 +29,7 @@ class SigninForm(AdminAuthenticationForm):
                 user = sign_in.credentials_check(
                     email=email,
                     password=password,
-                    client=client_of(self.request),  # type: ignore[arg-type]
+                    client=client_of(self.request),
                 )
             except AccountsError as e:
                 raise ValidationError(e.message, code=e.code) from None

@@ -63,7 +63,7 @@ class ContextWordValidator:
 
     def validate(self, password: str, user: Any = None) -> None:
         rest = password.lower()
-        for word in CONTEXT_WORDS:
+        for word in sorted(CONTEXT_WORDS, key=len, reverse=True):
             rest = rest.replace(word, "")
         if len(rest) < len(password) and len(rest.strip("0123456789!@#$%^&*_-. ")) < 4:
             raise ValidationError(

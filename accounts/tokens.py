@@ -7,7 +7,7 @@ other.
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -31,8 +31,8 @@ class TokenPair:
     """What a client gets for signing in."""
 
     access_token: str
+    token_type: str = field(default="bearer", init=False)
     refresh_token: str
-    token_type: str = "bearer"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
