@@ -36,7 +36,10 @@ class Platform:
             self.process = subprocess.Popen(
                 self.command(), cwd=settings.BASE_DIR, env=self.env, stdout=log, stderr=log
             )
-        return self.until(lambda: self.facts().get("url"))
+        return self.until(lambda: self.facts().get("pid") == self.process.pid and self.url())
+
+    def url(self):
+        return self.facts().get("url")
 
     def facts(self):
         try:
