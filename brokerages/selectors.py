@@ -46,7 +46,7 @@ def connection_get(
     found = connection_list(user_id=user_id, include_disabled=include_disabled)
     connection = found.filter(pk=connection_id).first()
     if connection is None:
-        raise unknown_connection(connection_id)
+        raise unknown_connection()
     return connection
 
 
@@ -84,7 +84,7 @@ def connection_brief(*, user_id: UUID, connection_id: UUID | None) -> Connection
         return ConnectionBrief(*row)
     if connection_id is None:
         raise no_connection()
-    raise unknown_connection(connection_id)
+    raise unknown_connection()
 
 
 def session_get(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
@@ -113,8 +113,8 @@ def broker_list() -> Iterable[type[BrokerAdapter]]:
     return [adapter_class(name) for name in BROKER_NAMES]
 
 
-def unknown_connection(connection_id: UUID) -> NotFound:
-    return NotFound("No such connection.", detail={"connection_id": str(connection_id)})
+def unknown_connection() -> NotFound:
+    return NotFound("No such connection.")
 
 
 def no_connection() -> NoConnection:

@@ -229,7 +229,7 @@ def connection_lock(*, user_id: UUID, connection_id: UUID) -> BrokerConnection:
         .first()
     )
     if connection is None:
-        raise unknown_connection(connection_id)
+        raise unknown_connection()
     return connection
 
 

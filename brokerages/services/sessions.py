@@ -110,7 +110,7 @@ def _store_token(connection: BrokerConnection, token: SessionToken) -> BrokerSes
             pk=connection.pk, disabled_at__isnull=True
         )
         if not live.exists():
-            raise unknown_connection(connection.pk)
+            raise unknown_connection()
         session, _ = BrokerSession.objects.update_or_create(
             connection=connection,
             defaults={
