@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,19 @@ from trading.models import Order, OrderEvent
 from trading.order_states import CLOSED, OrderStatus, OrderTrigger, next_status, resting_status
 from trading.outputs import ORDER_FIELDS, order_event_output, order_output
 
+# Plain SQL: every answer and every fill comes through here, and making the same query with the ORM
+# each time costs more than running it.
+_FIELDS = [field.attname for field in Order._meta.concrete_fields]
+ORDER_COLUMNS = ", ".join(f"o.{field.column}" for field in Order._meta.concrete_fields)
+"""What `order_from_row` needs, for a statement that calls the table ``o``."""
+
+_LOCK = f"SELECT {ORDER_COLUMNS} FROM trading_order o WHERE o.id = %s FOR NO KEY UPDATE"  # noqa: S608
+
+
+def order_from_row(row: Sequence[Any]) -> Order:
+    """Return the order of a row selected with ``ORDER_COLUMNS``."""
+    return Order.from_db(database.alias, _FIELDS, row)
+
 
 def order_lock(order_id: UUID, *, user_id: UUID | None = None) -> Order:
     """Return the order, locked for this transaction. Lock commands before orders, positions after.
@@ -23,9 +37,11 @@ def order_lock(order_id: UUID, *, user_id: UUID | None = None) -> Order:
     Raises:
         NotFound: no such order, or not this user's.
     """
-    orders = Order.objects.select_for_update(of=("self",), no_key=True).filter(pk=order_id)
-    order = (orders if user_id is None else orders.filter(user_id=user_id)).first()
-    if order is None:
+    with database.cursor() as cursor:
+        cursor.execute(_LOCK, [order_id])
+        row = cursor.fetchone()
+    order = None if row is None else order_from_row(row)
+    if order is None or user_id not in (None, order.user_id):
         raise NotFound("no such order")
     return order
 
@@ -143,7 +159,25 @@ def order_write(order: Order) -> None:
         )  # fmt: skip
 
 
+_EVENT_COLUMNS = "order_id, user_id, kind, status, message, data, at"
+
+
 def events_write(events: list[OrderEvent]) -> int:
     """Insert the lines in one statement; return the last sequence number, 0 for none."""
-    OrderEvent.objects.bulk_create(events)
-    return events[-1].pk if events else 0
+    if not events:
+        return 0
+    rows = ", ".join(["(%s, %s, %s, %s, %s, %s::jsonb, %s)"] * len(events))
+    values: list[Any] = []
+    for event in events:
+        values += [
+            event.order_id, event.user_id, event.kind, event.status, event.message,
+            json.dumps(event.data), event.at,
+        ]  # fmt: skip
+    with database.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO trading_orderevent ({_EVENT_COLUMNS}) VALUES {rows} RETURNING id",  # noqa: S608
+            values,
+        )
+        for event, (pk,) in zip(events, cursor.fetchall(), strict=True):
+            event.pk = pk
+    return events[-1].pk

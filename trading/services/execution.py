@@ -7,7 +7,6 @@ nobody resends: `reconciliation` settles it from what the broker's book says.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -43,15 +42,6 @@ STALE_MESSAGE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """A claimed command with what is needed to send it."""
-
-    claim: Claim
-    order: Order
-    broker: str
-
-
 def lane_drain(lane: str, *, at_most: int = 500) -> int:
     """Send what waits in ``lane``, oldest first; return how many commands were sent."""
     lane_unmark(lane)
@@ -75,56 +65,55 @@ def command_dispatch(command_id: int) -> bool:
 
 def command_send(claim: Claim) -> None:
     """Send a claimed command once and record the outcome."""
-    order = Order.objects.select_related("connection").get(pk=claim.order_id)
-    owed = Owed(claim, order, order.connection.broker)
+    order = claim.order
     if claim.stale:
-        _settle_denied(owed, "stale", STALE_MESSAGE)
+        _settle_denied(claim, "stale", STALE_MESSAGE)
         return
     if claim.kind != Kind.PLACE and OrderStatus(order.status) in CLOSED:
         _settle_refused(
-            owed,
+            claim,
             Refused(
-                f"The order is already {order.status}.", broker=owed.broker, code="order_closed"
+                f"The order is already {order.status}.", broker=claim.broker, code="order_closed"
             ),
         )
         return
     try:
         adapter = adapter_for(order.connection_id)
     except Refused as e:
-        _settle_refused(owed, e)
+        _settle_refused(claim, e)
         return
     except BrokerError as e:
-        _settle_not_sent(owed, e)
+        _settle_not_sent(claim, e)
         return
     except Exception:
         # nothing was sent yet, whatever went wrong
         _settle_not_sent(
-            owed,
-            NotSent("The broker session could not be used.", broker=owed.broker, code="internal"),
+            claim,
+            NotSent("The broker session could not be used.", broker=claim.broker, code="internal"),
         )
         raise
     try:
-        ack = _send(adapter, owed)
+        ack = _send(adapter, claim)
     except NotSent as e:
-        _settle_not_sent(owed, e)
+        _settle_not_sent(claim, e)
     except Refused as e:
-        _settle_refused(owed, e)
+        _settle_refused(claim, e)
     except OutcomeUnknown as e:
-        _settle_unknown(owed, e.message, e.code)
+        _settle_unknown(claim, e.message, e.code)
     except Exception:
-        _settle_unknown(owed, "An internal error hid the broker's answer.", "internal")
+        _settle_unknown(claim, "An internal error hid the broker's answer.", "internal")
         raise
     else:
-        _settle_done(owed, ack)
+        _settle_done(claim, ack)
 
 
-def _send(adapter: BrokerAdapter, owed: Owed) -> OrderAck | None:
-    order, claim = owed.order, owed.claim
+def _send(adapter: BrokerAdapter, claim: Claim) -> OrderAck | None:
+    order = claim.order
     if claim.kind == Kind.PLACE:
         return adapter.place_order(stored_request(order))
     if not order.broker_order_id:
         raise NotSent(
-            "The broker's order id is not known yet.", broker=owed.broker, code=NO_BROKER_ID
+            "The broker's order id is not known yet.", broker=claim.broker, code=NO_BROKER_ID
         )
     if claim.kind == Kind.CANCEL:
         return adapter.cancel_order(order.broker_order_id)
@@ -161,18 +150,18 @@ def stored_change(terms: dict[str, Any]) -> OrderChange:
     )
 
 
-def _settle_done(owed: Owed, ack: OrderAck | None) -> None:
+def _settle_done(claim: Claim, ack: OrderAck | None) -> None:
     with transaction.atomic():
-        if not _command_settle(owed.claim, State.DONE):
+        if not _command_settle(claim, State.DONE):
             return
-        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
         order, learnt = edit.order, False
         if ack is not None and ack.broker_order_id and not order.broker_order_id:
             order.broker_order_id, learnt = ack.broker_order_id, True
-        if owed.claim.kind == Kind.PLACE and (ack is None or ack.report is None):
+        if claim.kind == Kind.PLACE and (ack is None or ack.report is None):
             edit.trigger(OrderTrigger.ACCEPT, "ACCEPTED")
-        if owed.claim.kind == Kind.MODIFY and owed.claim.terms is not None:
-            _take_modified(edit, owed.claim.terms)
+        if claim.kind == Kind.MODIFY and claim.terms is not None:
+            _take_modified(edit, claim.terms)
         edit_apply(edit, ack.report if ack else None, ack.fills if ack else (), settles=learnt)
 
 
@@ -190,17 +179,17 @@ def _take_modified(edit: OrderEdit, terms: dict[str, Any]) -> None:
         edit.trigger(OrderTrigger.FILL_ALL, "FILLED_BY_MODIFY")
 
 
-def _settle_refused(owed: Owed, error: Refused) -> None:
+def _settle_refused(claim: Claim, error: Refused) -> None:
     with transaction.atomic():
-        if not _command_settle(owed.claim, State.DONE, error):
+        if not _command_settle(claim, State.DONE, error):
             return
-        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
         code = error.code or type(error).__name__
-        if owed.claim.kind == Kind.PLACE:
+        if claim.kind == Kind.PLACE:
             edit.trigger(OrderTrigger.REJECT, "REJECTED", message=error.message, code=code)
             _audit(edit, "order.rejected", error.message)
             notifications.order_notify(edit, "order_rejected", error.message)
-        elif owed.claim.kind == Kind.CANCEL:
+        elif claim.kind == Kind.CANCEL:
             edit.trigger(
                 OrderTrigger.CANCEL_REFUSED, "CANCEL_REFUSED", message=error.message, code=code
             )
@@ -209,39 +198,35 @@ def _settle_refused(owed: Owed, error: Refused) -> None:
         edit.save()
 
 
-def _settle_not_sent(owed: Owed, error: BrokerError) -> None:
+def _settle_not_sent(claim: Claim, error: BrokerError) -> None:
     """Put the command back: it provably never left us. It is tried again until it is stale."""
-    if (
-        owed.claim.attempts >= MAX_ATTEMPTS
-        and owed.claim.kind != Kind.PLACE
-        and error.code != NO_BROKER_ID
-    ):
-        _settle_refused(owed, Refused(error.message, broker=owed.broker, code="not_sent"))
+    if claim.attempts >= MAX_ATTEMPTS and claim.kind != Kind.PLACE and error.code != NO_BROKER_ID:
+        _settle_refused(claim, Refused(error.message, broker=claim.broker, code="not_sent"))
         return
     wait = error.retry_after if isinstance(error, RateLimited) else 0.5
     with transaction.atomic():
-        returned = OrderCommand.objects.filter(pk=owed.claim.id, state=State.SENDING).update(
+        returned = OrderCommand.objects.filter(pk=claim.id, state=State.SENDING).update(
             state=State.WAITING,
             sends=0,
             not_before=Now() + timedelta(seconds=wait),
             error_code=error.code[:64],
             error_message=error.message,
         )
-        if not returned or owed.claim.kind != Kind.PLACE:
+        if not returned or claim.kind != Kind.PLACE:
             return
-        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
         if edit.trigger(OrderTrigger.NOT_SENT, "NOT_SENT", message=error.message, code=error.code):
             edit.save()
 
 
-def _settle_unknown(owed: Owed, message: str, code: str) -> None:
+def _settle_unknown(claim: Claim, message: str, code: str) -> None:
     with transaction.atomic():
-        if not _command_settle(owed.claim, State.UNKNOWN, code=code, message=message):
+        if not _command_settle(claim, State.UNKNOWN, code=code, message=message):
             return
-        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
-        edit.note("OUTCOME_UNKNOWN", message=message, data={"command": owed.claim.kind})
+        edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
+        edit.note("OUTCOME_UNKNOWN", message=message, data={"command": claim.kind})
         _audit(edit, "order.outcome_unknown", message)
-        if owed.claim.kind == Kind.PLACE:
+        if claim.kind == Kind.PLACE:
             notifications.order_notify(
                 edit,
                 "order_unknown",
@@ -250,10 +235,10 @@ def _settle_unknown(owed: Owed, message: str, code: str) -> None:
         edit.save()
 
 
-def _settle_denied(owed: Owed, code: str, message: str) -> None:
+def _settle_denied(claim: Claim, code: str, message: str) -> None:
     """End a PLACE that was claimed but will not be sent."""
     with transaction.atomic():
-        settled = OrderCommand.objects.filter(pk=owed.claim.id, state=State.SENDING).update(
+        settled = OrderCommand.objects.filter(pk=claim.id, state=State.SENDING).update(
             state=State.DROPPED,
             sends=0,
             settled_at=timezone.now(),
@@ -262,7 +247,7 @@ def _settle_denied(owed: Owed, code: str, message: str) -> None:
         )
         if not settled:
             return
-        edit = OrderEdit(order_lock(owed.order.pk), broker=owed.broker)
+        edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
         edit.order.status = OrderStatus.PENDING  # the claim moved it; nothing was sent
         edit.trigger(OrderTrigger.DENY, "DENIED", message=message, code=code)
         _audit(edit, "order.denied", message)

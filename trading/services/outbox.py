@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import redis
 from django.conf import settings
@@ -23,6 +22,7 @@ from django.db import connection, transaction
 from kombu.exceptions import OperationalError
 
 from trading.models import Order, OrderCommand
+from trading.services.edits import ORDER_COLUMNS, order_from_row
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ class Claim:
     """A command that this worker alone may send."""
 
     id: int
-    order_id: UUID
+    order: Order  # as it was when the command was claimed
+    broker: str
     kind: str
     terms: dict[str, Any] | None
     attempts: int
@@ -108,10 +109,13 @@ WITH next AS (
     SET status = 'SUBMITTED', version = o.version + 1, updated_at = clock_timestamp()
     FROM claimed WHERE o.id = claimed.order_id AND claimed.kind = 'PLACE' AND o.status = 'PENDING'
 )
-SELECT id, order_id, kind, terms::text, attempts, created_at,
-       kind = 'PLACE' AND created_at < clock_timestamp() - make_interval(secs => %s)
-FROM claimed
+SELECT c.id, b.broker, c.kind, c.terms::text, c.attempts, c.created_at,
+       c.kind = 'PLACE' AND c.created_at < clock_timestamp() - make_interval(secs => %s), {columns}
+FROM claimed c JOIN trading_order o ON o.id = c.order_id
+JOIN brokerages_brokerconnection b ON b.id = o.connection_id
 """
+_CLAIM_NEXT = _CLAIM.format(where="lane = %s", columns=ORDER_COLUMNS)
+_CLAIM_ONE = _CLAIM.format(where="id = %s", columns=ORDER_COLUMNS)
 
 
 def command_claim(*, lane: str | None = None, command_id: int | None = None) -> Claim | None:
@@ -127,14 +131,15 @@ def command_claim(*, lane: str | None = None, command_id: int | None = None) -> 
         raise RuntimeError(
             "a claim has to be committed before the send; call it outside a transaction"
         )
-    where, value = ("lane = %s", lane) if command_id is None else ("id = %s", command_id)
+    statement, value = (_CLAIM_NEXT, lane) if command_id is None else (_CLAIM_ONE, command_id)
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM.format(where=where), [value, settings.STALE_COMMAND_SECONDS])
+        cursor.execute(statement, [value, settings.STALE_COMMAND_SECONDS])
         row = cursor.fetchone()
     if row is None:
         return None
-    command_pk, order_id, kind, terms, attempts, created_at, stale = row
-    return Claim(command_pk, order_id, kind, _decode(terms), attempts, created_at, stale)
+    command_pk, broker, kind, terms, attempts, created_at, stale, *columns = row
+    order = order_from_row(columns)
+    return Claim(command_pk, order, broker, kind, _decode(terms), attempts, created_at, stale)
 
 
 def _decode(terms: str | None) -> dict[str, Any] | None:
