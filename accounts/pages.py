@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit, urlunsplit
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -39,9 +39,10 @@ def signed_in(view: View) -> View:
 def _to_signin(request: HttpRequest) -> HttpResponseBase:
     here = request.get_full_path() if request.method == "GET" else ""
     if request.headers.get("HX-Request") == "true":  # a part of a page: the whole page has to go
-        shown = request.headers.get("HX-Current-URL", "")
+        shown = urlsplit(request.headers.get("HX-Current-URL", ""))
         response = HttpResponse(status=204)
-        response["HX-Redirect"] = signin_address(safe_next(request, shown), expired=True)
+        following = urlunsplit(("", "", shown.path, shown.query, ""))
+        response["HX-Redirect"] = signin_address(safe_next(request, following), expired=True)
         return response
     return redirect(signin_address(here))
 

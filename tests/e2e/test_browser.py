@@ -230,7 +230,7 @@ def test_a_denial_is_explained_in_the_ticket_before_anything_is_sent(visitor: Op
     expect(page.get_by_role("alert")).to_contain_text("available")
     page.get_by_label("Quantity").fill("1")
     expect(page.locator("[data-t=denied]")).to_be_hidden()
-    page.get_by_text("Limit", exact=True).click()
+    page.get_by_role("radio", name="Limit").check()
     page.get_by_label("Price", exact=True).fill("100.03")
     expect(page.get_by_role("alert")).to_be_visible()
     page.keyboard.press("Escape")
@@ -305,10 +305,12 @@ def test_an_ended_sign_in_leads_back_to_the_sign_in_page(visitor: Open) -> None:
     page = window.page
     sign_up(page, new_email())
     start_on_paper(page)
+    go(page, "Orders", phone=False)
     window.context.clear_cookies()
-    page.locator(".topnav").get_by_role("link", name="Orders").click()
+    page.locator(".topnav").get_by_role("link", name="Positions").click()
     page.wait_for_url("**/signin?*")
     expect(page.locator("main")).to_contain_text("sign-in has ended")
+    assert "next=%2Forders" in page.url
 
 
 def test_a_code_by_mail_signs_in_and_a_new_password_can_be_had(

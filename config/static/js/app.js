@@ -6,7 +6,7 @@ import * as feed from "sauda/feed";
 import * as keys from "sauda/keys";
 import { clearToasts, count, toast } from "sauda/notices";
 import * as quotes from "sauda/quotes";
-import "sauda/regions";
+import { refreshSince } from "sauda/regions";
 import * as spark from "sauda/spark";
 import * as ticket from "sauda/ticket";
 import * as watchlist from "sauda/watchlist";
@@ -51,10 +51,15 @@ function scan() {
 
 function start() {
   feed.on("state", showState);
+  let asked = 0;
+  document.body.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.target?.id === "main") asked = performance.now();
+  });
   document.body.addEventListener("htmx:afterSettle", scan);
   document.body.addEventListener("htmx:historyRestore", scan);
   document.body.addEventListener("htmx:afterSwap", (event) => {
     if (event.target.id !== "main") return;
+    refreshSince(asked);
     const heading = $("h1", event.target);
     if (heading && !$("[autofocus]", event.target)) {
       heading.tabIndex = -1;

@@ -73,9 +73,7 @@ export function connect() {
     send({ type: "subscribe", channel: "positions" });
     send({ type: "subscribe", channel: "notifications" });
     if (symbols.size) send({ type: "subscribe", channel: "quotes", symbols: [...symbols], batch: true });
-    const wasAway = state !== "connecting";
     setState("live");
-    if (wasAway) emit("beat"); // what happened meanwhile is read once
   };
   opened.addEventListener("message", ({ data }) => {
     lastHeard = Date.now();
@@ -100,7 +98,9 @@ export function connect() {
         emit("order", message);
         break;
       case "subscribed":
-        if (message.channel === "orders" && message.sequence !== undefined) lastOrder ??= message.sequence;
+        if (message.channel !== "orders") break;
+        if (message.sequence !== undefined) lastOrder ??= message.sequence;
+        emit("beat"); // what happened between the page and now, or while we were away, is read once
         break;
       default:
         emit(message.type, message);

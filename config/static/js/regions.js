@@ -6,8 +6,20 @@ import * as feed from "sauda/feed";
 const GAP = 300;
 const pending = new Map();
 
-for (const type of ["order", "position", "notification"]) feed.on(type, () => refresh(type));
+const happened = new Map();
+
+for (const type of ["order", "position", "notification"]) {
+  feed.on(type, () => {
+    happened.set(type, performance.now());
+    refresh(type);
+  });
+}
 feed.on("beat", () => refresh());
+
+/** A page that was asked for before something happened may not show it. */
+export function refreshSince(moment) {
+  for (const [type, at] of happened) if (at >= moment) refresh(type);
+}
 
 /** Draw again what depends on `type`; everything without one. */
 export function refresh(type) {
