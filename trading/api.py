@@ -99,8 +99,6 @@ def idempotency_key(request: Request, client_order_id: str | None) -> str:
 def place(request: Request, body: inputs.OrderPlaceInput, key: str | None = None) -> orders.Placed:
     """Place the order of a decoded body."""
     client_order_id = body.client_order_id
-    if client_order_id is not None:
-        inputs.key("client_order_id", client_order_id)
     key = key or idempotency_key(request, client_order_id)
     terms = inputs.order_terms(body)
     connection = connection_brief(user_id=user_id(request), connection_id=body.connection_id)

@@ -79,6 +79,8 @@ def order_terms(body: OrderPlaceInput) -> OrderTerms:
     Raises:
         ValidationError: a field cannot be right for any order.
     """
+    if body.client_order_id is not None:
+        key("client_order_id", body.client_order_id)
     ref = instrument(body.symbol)
     return OrderTerms(
         instrument=ref,

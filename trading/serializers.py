@@ -28,6 +28,10 @@ class AmountField(serializers.DecimalField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_digits=14, decimal_places=4, **kwargs)
 
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        # Not DRF's: to it an empty text is no amount, and an order without a price is another order.
+        return super(serializers.DecimalField, self).validate_empty_values(data)
+
     def to_internal_value(self, data: Any) -> Decimal:
         if isinstance(data, bool) or not AMOUNT.fullmatch(str(data)):
             self.fail("invalid")
