@@ -17,6 +17,9 @@ from tests.trading.conftest import (  # noqa: F401 - fixtures
     trader,
 )
 
+# Loading the middleware takes longer than many requests; no path of the API sets a cookie.
+HTTP = Client(raise_request_exception=False)
+
 _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<path>/\S*)")
 
 
@@ -59,7 +62,6 @@ def replay() -> Callable[..., Any]:
 
     ``fill`` gives what stands for a value of the reader's own, such as ``<access_token>``.
     """
-    http = Client()
 
     def send(text: str, fill: dict[str, str] | None = None) -> Any:
         for placeholder, value in (fill or {}).items():
@@ -71,7 +73,7 @@ def replay() -> Callable[..., Any]:
         assert asked is not None, first
         headers = dict(line.split(": ", 1) for line in lines)
         content_type = headers.pop("Content-Type", "application/octet-stream")
-        return http.generic(
+        return HTTP.generic(
             asked["method"], asked["path"], body.encode(), content_type, headers=headers
         )
 

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 from django.apps import apps
-from django.test import Client
 from django.utils import timezone
 
 from accounts.clients import Client as Device
@@ -23,6 +22,7 @@ from accounts.tokens import AccessToken
 from audit.models import AuditEntry
 from marketdata.models import Watchlist
 from marketdata.services import watchlist_create
+from tests.contract.conftest import HTTP
 from tests.contract.operations import Operation, operations
 from tests.trading.conftest import Trader
 from trading.models import Fill, Notification, Order, Position, Trade
@@ -31,6 +31,8 @@ from trading.models import Fill, Notification, Order, Position, Trade
 MARKET = {
     "GET /api/v1/instruments/{key}",
     "GET /api/v1/instruments/{key}/candles",
+    "GET /api/v1/instruments/{key}/expiries",
+    "GET /api/v1/instruments/{key}/option-chain",
 }
 SHARED = {"key": "NSE:RELIANCE", "symbol": "NSE:INFY"}
 ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -115,7 +117,7 @@ def ask(operation: Operation, path: str, token: str, method: str = "") -> Any:
     headers = {"Idempotency-Key": "matrix"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    return Client(raise_request_exception=False).generic(
+    return HTTP.generic(
         method or operation.method,
         path,
         b"" if operation.example is None else json.dumps(operation.example).encode(),
@@ -150,7 +152,7 @@ def refuse_everything(owner: Owner, token: str, allowed: set[int]) -> None:
             response = ask(operation, path, token, method)
             if response.status_code not in {*allowed, 405}:
                 wrong.append(f"{method} {operation.path}: {response.status_code}")
-    assert wrong == []
+    assert not wrong, "\n".join(["", *wrong])
     assert owner.snapshot() == before
 
 
@@ -169,7 +171,7 @@ def test_the_owner_is_let_in(owner):
     """Or the refusals below would prove nothing."""
     refused = {}
     for operation in with_ids():
-        if operation.method == "GET":
+        if operation.method == "GET" and str(operation) not in MARKET:
             response = ask(operation, operation.at(owner.ids), owner.trader.token)
             if response.status_code != 200:
                 refused[str(operation)] = response.status_code
@@ -226,7 +228,7 @@ def test_lists_show_only_what_is_ones_own(owner, new_trader):
             if response.status_code >= 500 or leaks:
                 wrong.append(f"{operation}{query}: {response.status_code} {leaks}")
             seen += any(own.encode() in response.content for own in stranger.secrets)
-    assert wrong == []
+    assert not wrong, "\n".join(["", *wrong])
     assert seen > 10  # the lists were not empty
 
 
