@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from rest_framework.exceptions import ValidationError
@@ -25,13 +25,50 @@ _DERIVATIVES = {
 _DERIVATIVES_OF = {"NSE": "NFO", "BSE": "BFO"}
 
 
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+
+
 class QuoteItem(msgspec.Struct):
     """One instrument of a quote request: ``symbol``, or ``exchange_token`` with ``exchange``."""
 
-    symbol: str | None = None
-    exchange_token: str | int | None = None
-    exchange: str | None = None
-    instrument_type: str | None = None
+    symbol: Text | None = None
+    exchange_token: Text | int | None = None
+    exchange: Text | None = None
+    instrument_type: Text | None = None
+
+
+_TEXT = {"type": "string", "minLength": 1, "maxLength": 60}
+# The body of a quote request, for the API description.
+QUOTE_ITEMS = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_INSTRUMENTS,
+    "items": {
+        "anyOf": [
+            {
+                "type": "object",
+                "title": "By symbol",
+                "required": ["symbol"],
+                "properties": {"symbol": {**_TEXT, "description": "E.g. NSE:RELIANCE."}},
+            },
+            {
+                "type": "object",
+                "title": "By the exchange's own number",
+                "required": ["exchange_token", "exchange"],
+                "properties": {
+                    "exchange_token": {"anyOf": [_TEXT, {"type": "integer"}]},
+                    "exchange": {"type": "string", "enum": [str(x) for x in Exchange]},
+                    "instrument_type": {
+                        "type": "string",
+                        "enum": sorted(_TYPES | _DERIVATIVES),
+                        "description": "EQ if left out. A derivative of NSE is looked up on NFO, "
+                        "one of BSE on BFO.",
+                    },
+                },
+            },
+        ]
+    },
+}
 
 
 def quote_items(body: Any) -> dict[str, Listing | None]:

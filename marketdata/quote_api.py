@@ -105,15 +105,15 @@ def _schema(operation_id: str, summary: str, output: type[fields.Serializer], ex
         description="Answers by the `exchange_token` or `symbol` that was asked. An instrument "
         "that is not known, or has no quote, has an `error` there instead; the rest is answered.",
         parameters=[BROKER_TYPE],
-        request=serializers.QuoteItemInput(many=True),
+        request={"application/json": inputs.QUOTE_ITEMS},
         responses={200: _data(output), **errors(400, 401, 413, 415)},
         examples=[
             OpenApiExample(
                 "By exchange token",
-                value={"exchange_token": "2885", "exchange": "NSE", "instrument_type": "EQ"},
+                value=[{"exchange_token": "2885", "exchange": "NSE", "instrument_type": "EQ"}],
                 request_only=True,
             ),
-            OpenApiExample("By symbol", value={"symbol": "NSE:RELIANCE"}, request_only=True),
+            OpenApiExample("By symbol", value=[{"symbol": "NSE:RELIANCE"}], request_only=True),
             OpenApiExample(
                 "Found",
                 value={"status": "success", "data": {"2885": example}},

@@ -34,19 +34,6 @@ def _choices(enum: Any) -> list[str]:
     return [member.value for member in enum]
 
 
-class QuoteItemInput(serializers.Serializer):
-    """``symbol``, or ``exchange_token`` with ``exchange``."""
-
-    symbol = serializers.CharField(required=False, help_text="E.g. NSE:RELIANCE.")
-    exchange_token = serializers.CharField(required=False, help_text="The exchange's own number.")
-    exchange = serializers.ChoiceField(_choices(Exchange), required=False)
-    instrument_type = serializers.CharField(
-        required=False,
-        help_text="EQ if left out; INDEX, FUT, CE, PE, FUTIDX, OPTIDX, FUTSTK, OPTSTK. "
-        "A derivative of NSE is looked up on NFO, one of BSE on BFO.",
-    )
-
-
 class QuoteReasonOutput(serializers.Serializer):
     code = serializers.ChoiceField(["unknown_instrument", "no_quote"])
     message = serializers.CharField()
