@@ -29,7 +29,7 @@ class AmountField(serializers.DecimalField):
         super().__init__(max_digits=14, decimal_places=4, **kwargs)
 
     def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
-        # Not DRF's: to it an empty text is no amount, and an order without a price is another order.
+        # DRF takes an empty text for no amount; an order without a price is another order.
         return super(serializers.DecimalField, self).validate_empty_values(data)
 
     def to_internal_value(self, data: Any) -> Decimal:
