@@ -376,7 +376,7 @@ def origin_allowed(headers: dict[bytes, list[str]]) -> bool:
     if len(origins) != 1 or len(hosts) != 1:
         return False
     origin = origins[0].lower()
-    if origin in settings.ALLOWED_ORIGINS:
+    if origin in {named.lower() for named in (settings.PUBLIC_URL, *settings.ALLOWED_ORIGINS)}:
         return True
     parts = urlsplit(origin)
     secure = parts.scheme == "https" or not settings.SESSION_COOKIE_SECURE

@@ -83,7 +83,7 @@ class Client:
         self.send(**message)
         return self.receive()
 
-    def drain(self, quiet: float = 0.4) -> list[dict[str, Any]]:
+    def drain(self, quiet: float = 0.6) -> list[dict[str, Any]]:
         """Return what comes until nothing comes for a while."""
         found = []
         with contextlib.suppress(TimeoutError):

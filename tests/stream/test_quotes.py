@@ -190,3 +190,16 @@ def test_a_hub_forgets_clients_that_are_gone(quiet, asha, tick):
     assert not server.app.quotes._wanting
     with client(server.url) as socket:
         assert socket.ask(type="auth", token=asha.token()) == {"type": "ready"}
+
+
+def test_a_tick_is_not_undone_by_an_older_price(stream, asha, tick):
+    class Slow(Questions):
+        def ticks(self, symbols):
+            time.sleep(0.4)
+            return dict.fromkeys(symbols, b'{"last_price":"1"}')
+
+    with asha.connected(stream(Slow())) as socket:
+        subscribe(socket)
+        tick(INFY="1500.10")
+        prices = [quote["last_price"] for quote in socket.drain()]
+        assert sorted(prices) == ["1", "1500.10"]  # the older one is of the other symbol

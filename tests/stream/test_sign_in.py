@@ -103,6 +103,12 @@ def test_pages_of_others_are_not_allowed_with_a_token_either(stream, asha):
         assert socket.close_code() == 4403
 
 
+@override_settings(PUBLIC_URL="https://Sauda.test")
+def test_our_public_address_is_allowed_behind_a_proxy_that_names_itself():
+    assert origin_allowed({b"origin": ["https://sauda.test"], b"host": ["stream:8001"]})
+    assert not origin_allowed({b"origin": ["http://sauda.test"], b"host": ["stream:8001"]})
+
+
 def test_two_origins_or_hosts_are_not_allowed():
     good = {b"origin": [PAGE], b"host": ["127.0.0.1"]}
     assert origin_allowed(good)
