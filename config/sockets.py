@@ -378,7 +378,10 @@ def origin_allowed(headers: dict[bytes, list[str]]) -> bool:
     origin = origins[0].lower()
     if origin in {named.lower() for named in (settings.PUBLIC_URL, *settings.ALLOWED_ORIGINS)}:
         return True
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     secure = parts.scheme == "https" or not settings.SESSION_COOKIE_SECURE
     named = validate_host(split_domain_port(hosts[0])[0], settings.ALLOWED_HOSTS)
     return (
