@@ -145,9 +145,6 @@ class ReplaySource(DataSource):
         """Seconds that one recorded minute takes."""
         return BAR.total_seconds() / self.speed
 
-    def is_over(self, at: datetime) -> bool:
-        return not self.loop and self._position(at) is None
-
     def quote(self, listing: Listing, at: datetime) -> Quote | None:
         track = self.recording.get(listing.key)
         position = self._position(at)
