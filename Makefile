@@ -24,10 +24,10 @@ run: $(VENV)/embedded
 	@$(MANAGE) run_embedded $(OPTIONS)
 
 demo: $(VENV)/embedded
-	@$(MANAGE) demo
+	@$(MANAGE) demo $(ARGS)
 
 admin: $(VENV)/embedded
-	@$(MANAGE) createsuperuser
+	@$(if $(DATA),VAR_DIR=$(abspath $(DATA))) $(MANAGE) createsuperuser
 
 test: $(VENV)/dev
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)

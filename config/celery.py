@@ -18,7 +18,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 
 with plain_errors():
     from django.conf import settings
+    from django.core.cache import cache
 
+    from config import health
     from config.servers import celery_url
 
     broker_url = celery_url(settings.REDIS_URL)
@@ -110,8 +112,14 @@ app.conf.beat_schedule |= {
     f"canary for {queue}": every("config.canary", liveness.CANARY_SECONDS, queue=queue)
     for queue in ("default", "marketdata")
 }
-task_postrun.connect(liveness.mark)
 after_task_publish.connect(liveness.mark)
+
+
+@task_postrun.connect
+def _mark_work(**_: Any) -> None:
+    if liveness.mark():
+        cache.set(health.WORKER_KEY, 1, health.WORKER_SECONDS)
+
 
 app.autodiscover_tasks()
 

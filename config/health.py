@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import redis
 from django.conf import settings
+from django.core.cache import cache
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
@@ -16,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from config.renderers import encode
+from marketdata.feed import LEASE_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,7 @@ METRICS = CollectorRegistry()
 
 OK, DEGRADED, DOWN = "ok", "degraded", "down"
 REDIS_SECONDS = 0.5
+WORKER_KEY, WORKER_SECONDS = "health:worker", 60
 
 
 class _Known:
@@ -67,32 +70,48 @@ def keys() -> str:
     return OK if all(getattr(settings, name, None) for name in needed) else DOWN
 
 
+def _redis() -> redis.Redis:
+    if _Known.redis is None:
+        _Known.redis = redis.Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS
+        )
+    return _Known.redis
+
+
 def redis_server() -> str:
     """Redis only wakes and caches: without it the platform is slower, not down."""
     try:
-        if _Known.redis is None:
-            _Known.redis = redis.Redis.from_url(
-                settings.REDIS_URL,
-                socket_connect_timeout=REDIS_SECONDS,
-                socket_timeout=REDIS_SECONDS,
-            )
-        _Known.redis.ping()
+        _redis().ping()
     except (redis.RedisError, OSError):
         return DEGRADED
     return OK
 
 
+def worker() -> str:
+    """Some worker has done a task lately; without one orders wait."""
+    return OK if cache.get(WORKER_KEY) else DEGRADED
+
+
+def prices() -> str:
+    """Some feed publishes prices."""
+    try:
+        return OK if _redis().exists(LEASE_KEY) else DEGRADED
+    except (redis.RedisError, OSError):
+        return DEGRADED
+
+
 # Name -> check. Each returns OK, DEGRADED or DOWN and raises nothing; only words leave this module.
-PARTS: dict[str, Callable[[], str]] = {
+NEEDED: dict[str, Callable[[], str]] = {
     "database": database,
     "migrations": migrations,
     "keys": keys,
     "redis": redis_server,
 }
+PARTS = {**NEEDED, "worker": worker, "prices": prices}
 
 
-def _judge() -> tuple[str, dict[str, str]]:
-    found = {name: check() for name, check in PARTS.items()}
+def _judge(parts: dict[str, Callable[[], str]]) -> tuple[str, dict[str, str]]:
+    found = {name: check() for name, check in parts.items()}
     worst = DOWN if DOWN in found.values() else DEGRADED if DEGRADED in found.values() else OK
     return worst, found
 
@@ -110,14 +129,14 @@ def livez(request: HttpRequest) -> HttpResponse:
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 if requests can be served, 503 if not; a lost Redis is `degraded`, which is 200."""
-    worst, parts = _judge()
+    worst, parts = _judge(NEEDED)
     return _answer({"status": worst, "parts": parts}, 503 if worst == DOWN else 200)
 
 
 @require_safe
 def health(request: HttpRequest) -> HttpResponse:
     """The parts for people and clients; always 200 while this process can tell."""
-    worst, parts = _judge()
+    worst, parts = _judge(PARTS)
     return _answer(
         {
             "status": worst,

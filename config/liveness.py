@@ -17,15 +17,17 @@ MARK_SECONDS = 5.0  # no more often than this
 LATEST_SECONDS = 90.0  # the canary below comes every 30
 CANARY_SECONDS = 30.0
 
-_marked = 0.0
+_marked = float("-inf")
 
 
-def mark(**_: Any) -> None:
-    """Receive a signal of Celery: a task is done, or was sent by the schedule."""
+def mark(**_: Any) -> bool:
+    """Receive a signal of Celery, a task is done or sent; return whether it is time for a mark."""
     global _marked  # noqa: PLW0603
-    if time.monotonic() - _marked > MARK_SECONDS:
-        _marked = time.monotonic()
-        MARK.touch()
+    if time.monotonic() - _marked < MARK_SECONDS:
+        return False
+    _marked = time.monotonic()
+    MARK.touch()
+    return True
 
 
 def working() -> bool:

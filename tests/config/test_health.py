@@ -1,9 +1,11 @@
 import pytest
 import redis
+from django.core.cache import cache
 from django.db import DatabaseError, connection
 from django.test import override_settings
 
-from config import health
+from config import health, liveness
+from config.celery import canary
 
 
 def test_alive_without_a_database(client):
@@ -26,6 +28,19 @@ def test_lost_redis_is_degraded_and_still_ready(client, db, monkeypatch):
     assert answer.status_code == 200
     assert answer.json()["status"] == "degraded"
     assert answer.json()["parts"]["redis"] == "degraded"
+
+
+def test_missing_worker_and_feed_show_but_do_not_stop_requests(client, db, monkeypatch):
+    monkeypatch.setattr(liveness, "_marked", float("-inf"))
+    cache.clear()
+    without = client.get("/health").json()
+    health._redis().set(health.LEASE_KEY, "feed", px=5000)
+    canary.apply()
+    with_both = client.get("/health").json()
+
+    assert (without["parts"]["worker"], without["parts"]["prices"]) == ("degraded", "degraded")
+    assert client.get("/readyz").json()["status"] == "ok"
+    assert with_both["status"] == "ok"
 
 
 def test_lost_database_is_not_ready_but_alive(client, db, monkeypatch):

@@ -10,7 +10,7 @@ from config.celery import app, canary
 @pytest.fixture
 def mark(tmp_path, monkeypatch):
     monkeypatch.setattr(liveness, "MARK", tmp_path / "alive")
-    monkeypatch.setattr(liveness, "_marked", 0.0)
+    monkeypatch.setattr(liveness, "_marked", float("-inf"))
     return tmp_path / "alive"
 
 

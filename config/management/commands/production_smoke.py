@@ -133,12 +133,11 @@ class Command(BaseCommand):
             for name, child in self.children.items():
                 if event := child.keep():
                     raise CommandError(f"{event}\n{self._log(name)}")
-            with contextlib.suppress(OSError), opener.open(f"{url}/readyz", timeout=5):
-                self._say(
-                    f"{', '.join(STARTED)} behind one address: ready in "
-                    f"{time.monotonic() - started:.1f} s"
-                )
-                return
+            with contextlib.suppress(OSError), opener.open(f"{url}/health", timeout=5) as answer:
+                if b'"status":"ok"' in answer.read():
+                    seconds = time.monotonic() - started
+                    self._say(f"{', '.join(STARTED)} behind one address: well in {seconds:.1f} s")
+                    return
             time.sleep(0.1)
         raise CommandError(f"No answer:\n{self._log('web')}\n{self._log('proxy')}")
 

@@ -1,5 +1,6 @@
 """The whole platform on one machine, as one process tree."""
 
+import contextlib
 import io
 import os
 import signal
@@ -24,6 +25,7 @@ from config.supervisor import Child, Lock
 PORTS_TO_TRY = 50
 LOOK_SECONDS = 0.2
 FIRST_ANSWER_SECONDS = 60.0
+ALL_WELL_SECONDS = 15.0
 
 
 class Stopped(Exception):
@@ -87,7 +89,9 @@ class Command(BaseCommand):
         self.children += [Child("feed", [*manage, "run_feed"], env), worker]
         for child in self.children[1:]:
             child.start()
-        self._wait_for_answer(url)
+        self._wait_for_answer(f"{url}/livez", FIRST_ANSWER_SECONDS)
+        with contextlib.suppress(ConfigurationError):  # /health goes on telling what is missing
+            self._wait_for_answer(f"{url}/health", ALL_WELL_SECONDS, b'"status":"ok"')
         self.lock.write({"pid": os.getpid(), "url": url, "mail": str(settings.MAIL_FOLDER)})
         self._greet(url)
 
@@ -141,16 +145,18 @@ class Command(BaseCommand):
         if not on_disk <= applied:
             call_command("migrate", verbosity=0, interactive=False)
 
-    def _wait_for_answer(self, url: str) -> None:
-        until = time.monotonic() + FIRST_ANSWER_SECONDS
+    def _wait_for_answer(self, url: str, seconds: float, words: bytes = b"") -> None:
+        until = time.monotonic() + seconds
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while time.monotonic() < until:
             try:
-                with opener.open(f"{url}/livez", timeout=2):
-                    return
+                with opener.open(url, timeout=2) as answer:
+                    if words in answer.read():
+                        return
             except OSError:
-                self._look()
-                time.sleep(0.05)
+                pass
+            self._look()
+            time.sleep(0.05)
         raise ConfigurationError("The web server does not answer; its messages are above.")
 
     def _greet(self, url: str) -> None:
