@@ -52,6 +52,8 @@ class Limits:
     message_bytes: int = 32 * 1024
     messages_per_second: float = 50.0
     message_burst: float = 200.0
+    symbols_per_message: int = 25  # so many symbols count as one more message
+    orders_cost: float = 40.0  # reading events again counts as so many more messages
 
 
 class Command(msgspec.Struct):
@@ -281,10 +283,10 @@ class Socket:
                 continue
             await self._obey(command)
 
-    def _count(self) -> None:
+    def _count(self, cost: float = 1.0) -> None:
         now, limits = self._now(), self.limits
         earned = (now - self._counted_at) * limits.messages_per_second
-        self._allowance = min(self._allowance + earned, limits.message_burst) - 1
+        self._allowance = min(self._allowance + earned, limits.message_burst) - cost
         self._counted_at = now
         if self._allowance < 0:
             raise Close(BROKEN_RULE, "too many messages")
@@ -324,6 +326,7 @@ class Socket:
 
     async def _subscribe_quotes(self, command: Command) -> None:
         wanted = dict.fromkeys(command.symbols or [])
+        self._count(len(wanted) / self.limits.symbols_per_message)
         if command.batch is not None:
             self._batch = command.batch
         if len(self.quotes.symbols | wanted.keys()) > self.limits.symbols:
@@ -343,6 +346,7 @@ class Socket:
             self._unavailable(e)
 
     async def _subscribe_orders(self, command: Command) -> None:
+        self._count(self.limits.orders_cost)
         try:
             await self.app.events.subscribe_orders(self.events, command.since)
         except Exception as e:

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 CHANNELS = frozenset({"orders", "positions", "notifications"})
 REPLAY_LIMIT = 1000  # events missed; with more a client does better to load its orders again
+READERS = 3  # reads at a time, fewer than there are threads: sign-ins go on beside them
 QUEUE_LIMIT = 4 * 1024 * 1024  # characters waiting for one socket
 SEEN_LIMIT = 4096
 CATCH_UP_SECONDS = 30.0
@@ -128,6 +129,8 @@ class EventClient:
         missed = [row for row in rows if row[0] not in self.seen]
         if sum(sequence > self.read_to for sequence, _ in missed) > REPLAY_LIMIT:
             return False
+        if sum(len(text) for _, text in missed) > QUEUE_LIMIT // 2:  # it would not fit again later
+            return False
         for sequence, text in missed:
             self._deliver(sequence, text)
         self.read_to = max([self.read_to, *(sequence for sequence, _ in rows)])
@@ -170,6 +173,7 @@ class EventHub:
         self._aftermath_at = float("inf")
 
     def start(self) -> None:
+        self._reading = asyncio.Semaphore(READERS)
         self.subscription = Subscription(self._url, CHANNEL, self.receive, self._subscribed)
         self._run(self.subscription.run())
         self._run(self._look_again())
@@ -255,7 +259,8 @@ class EventHub:
         try:
             async with client.replaying():
                 while True:
-                    rows = await self._since(client.user_id, client.read_to, READ_LIMIT)
+                    async with self._reading:
+                        rows = await self._since(client.user_id, client.read_to, READ_LIMIT)
                     if not client.replay(rows):
                         await self._start_again(client)
                         return
@@ -273,9 +278,10 @@ class EventHub:
         """Return the latest sequence and the events after ``since`` (None: after the latest)."""
         for pause in RETRIES:
             try:
-                latest = await self._latest(user_id)
-                start = latest if since is None else min(since, latest)
-                return latest, await self._since(user_id, start, READ_LIMIT)
+                async with self._reading:
+                    latest = await self._latest(user_id)
+                    start = latest if since is None else min(since, latest)
+                    return latest, await self._since(user_id, start, READ_LIMIT)
             except Exception:
                 if pause is None:
                     raise

@@ -157,6 +157,15 @@ def test_after_too_many_a_client_starts_again(stream, asha, monkeypatch):
         assert socket.drain()[0]["type"] == "order"
 
 
+def test_a_replay_too_big_to_wait_for_a_client_starts_again(stream, asha, monkeypatch):
+    (first,) = asha.happen()
+    monkeypatch.setattr(hub, "QUEUE_LIMIT", 10_000)
+    (last,) = asha.happen(*"ABCDEFGH")[-1:]
+    with asha.connected(stream()) as socket:
+        subscribe(socket, first)
+        assert socket.receive() == {"type": "resync", "channel": "orders", "sequence": last}
+
+
 def test_a_number_of_the_future_starts_again(stream, asha):
     (last,) = asha.happen()
     with asha.connected(stream()) as socket:

@@ -68,6 +68,20 @@ def test_many_messages_end_the_socket(stream, asha, bina):
         assert other.ask(type="ping") == {"type": "pong"}
 
 
+def test_what_is_dear_counts_for_more(stream, asha):
+    server = stream(message_burst=100, messages_per_second=1)
+    with asha.connected(server) as socket:
+        for _ in range(2):
+            assert socket.ask(type="subscribe", channel="orders")["type"] == "subscribed"
+        socket.send(type="subscribe", channel="orders")
+        assert socket.close_code() == 1008
+    with asha.connected(server) as socket:
+        symbols = [f"NSE:NOPE{number}" for number in range(400)]
+        for _ in range(7):
+            socket.send(type="subscribe", channel="quotes", symbols=symbols)
+        assert socket.close_code() == 1008
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.floats(allow_nan=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
