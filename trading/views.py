@@ -309,10 +309,12 @@ def trades(request: HttpRequest) -> HttpResponseBase:
     view = request.GET.get("view", "trips")
     if view not in ("trips", "fills"):
         raise Http404
-    user_id, cursor = user_id_of(request), _cursor(request)
+    user_id = user_id_of(request)
     if view == "fills":
+        cursor = _number_cursor(request)
         rows, following = selectors.fill_list(user_id=user_id, limit=PAGE, cursor=cursor)
     else:
+        cursor = _cursor(request)
         found, following = selectors.trade_list(user_id=user_id, limit=PAGE, cursor=cursor)
         rows = [
             {**row, "charges": _number(row["brokerage_charge"]) + _number(row["mtf_charge"])}
@@ -379,9 +381,16 @@ def _own_order(user_id: UUID, order_id: UUID) -> Row:
 
 
 def _cursor(request: HttpRequest) -> str | None:
-    """Return the cursor of an older page, if it can be one."""
+    """Return the cursor of an older page, if it can be one: a UUID."""
+    try:
+        return str(UUID(request.GET.get("cursor", "")))
+    except ValueError:
+        return None
+
+
+def _number_cursor(request: HttpRequest) -> str | None:
     cursor = request.GET.get("cursor", "")
-    return cursor if cursor and all(c in "0123456789abcdefABCDEF-" for c in cursor) else None
+    return cursor if cursor.isdecimal() and cursor.isascii() and len(cursor) < 19 else None
 
 
 def _failures(request: HttpRequest, failed: Iterable[Row]) -> None:
