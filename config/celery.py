@@ -20,7 +20,6 @@ with plain_errors():
     from django.conf import settings
     from django.core.cache import cache
 
-    from config import health
     from config.servers import celery_url
 
     broker_url = celery_url(settings.REDIS_URL)
@@ -118,7 +117,7 @@ after_task_publish.connect(liveness.mark)
 @task_postrun.connect
 def _mark_work(**_: Any) -> None:
     if liveness.mark():
-        cache.set(health.WORKER_KEY, 1, health.WORKER_SECONDS)
+        cache.set(liveness.WORKER_KEY, 1, liveness.WORKER_SECONDS)
 
 
 app.autodiscover_tasks()

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from config.liveness import WORKER_KEY
 from config.renderers import encode
 from marketdata.feed import LEASE_KEY
 
@@ -26,7 +27,6 @@ METRICS = CollectorRegistry()
 
 OK, DEGRADED, DOWN = "ok", "degraded", "down"
 REDIS_SECONDS = 0.5
-WORKER_KEY, WORKER_SECONDS = "health:worker", 60
 
 
 class _Known:

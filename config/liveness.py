@@ -16,6 +16,7 @@ MARK = Path(tempfile.gettempdir()) / "sauda-alive"
 MARK_SECONDS = 5.0  # no more often than this
 LATEST_SECONDS = 90.0  # the canary below comes every 30
 CANARY_SECONDS = 30.0
+WORKER_KEY, WORKER_SECONDS = "health:worker", 60  # in the cache: what /health tells of workers
 
 _marked = float("-inf")
 
