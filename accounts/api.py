@@ -61,9 +61,9 @@ def client(request: Request) -> Client:
     return client_of(request._request)
 
 
+# Comments, not docstrings: those would become the description of every operation without its own.
 class OpenApi(APIView):
-    """A path that needs no login, and is throttled before the database is asked."""
-
+    # Needs no login, and is throttled before the database is asked.
     authentication_classes = ()
     permission_classes = (AllowAny,)
     throttle_classes = (AuthFloodThrottle,)
@@ -73,8 +73,7 @@ class OpenApi(APIView):
 
 
 class OwnApi(APIView):
-    """A path of the signed-in user."""
-
+    # Belongs to the signed-in user.
     permission_classes = (IsAuthenticated,)
 
     def principal(self, request: Request) -> Principal:
@@ -274,7 +273,7 @@ class PasswordChangeApi(OwnApi):
         tags=TAG,
         summary="Change the password",
         request=shapes.PasswordChangeInput,
-        responses={200: shapes.TokensOutput, **errors(400, 401, 413, 415, 429, 503)},
+        responses={200: shapes.TokensOutput, **errors(400, 401, 403, 413, 415, 429, 503)},
         examples=[
             OpenApiExample(
                 "Passwords",

@@ -39,7 +39,7 @@ class AuditListApi(APIView):
         responses={200: AuditListOutput, **errors(400, 401)},
     )
     def get(self, request: Request) -> Response:
-        form = AuditListInput(data=request.query_params)
+        form = AuditListInput(data=request.query_params.dict())
         form.is_valid(raise_exception=True)
         query = dict(form.validated_data)
         limit, cursor = query.pop("limit"), query.pop("cursor")

@@ -82,7 +82,7 @@ def read(kind: type[Serializer], data: Any) -> dict[str, Any]:
 
 def page(request: Request, rows: Sequence[Any], output: type[Serializer]) -> Response:
     """Return one page of a list that the broker gave as a whole: the cursor is a place in it."""
-    query = read(shapes.PageInput, request.query_params)
+    query = read(shapes.PageInput, request.query_params.dict())
     start = _whole(query["cursor"])
     end = start + query["limit"]
     return Response(
@@ -133,7 +133,7 @@ class ConnectionsApi(OwnApi):
         ],
     )
     def get(self, request: Request) -> Response:
-        query = read(shapes.PageInput, request.query_params)
+        query = read(shapes.PageInput, request.query_params.dict())
         limit, cursor = query["limit"], query["cursor"]
         connections = selectors.connection_list(user_id=self.user_id(request))
         if cursor is not None:

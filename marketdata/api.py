@@ -106,7 +106,7 @@ class InstrumentsApi(APIView):
         examples=example("One", {"results": [INSTRUMENT_EXAMPLE], "next": None}),
     )
     def get(self, request: Request) -> HttpResponse:
-        form = serializers.InstrumentQuery(data=request.query_params)
+        form = serializers.InstrumentQuery(data=request.query_params.dict())
         form.is_valid(raise_exception=True)
         asked = form.validated_data
         limit, offset = asked["limit"], offset_of(asked["cursor"])
@@ -165,7 +165,7 @@ class CandlesApi(APIView):
         ),
     )
     def get(self, request: Request, key: str) -> HttpResponse:
-        form = serializers.CandleQuery(data=request.query_params)
+        form = serializers.CandleQuery(data=request.query_params.dict())
         form.is_valid(raise_exception=True)
         ref = _listing(key).ref
         interval = form.validated_data["interval"]
@@ -209,7 +209,7 @@ class OptionChainApi(APIView):
         examples=example("One strike", OPTION_CHAIN_EXAMPLE),
     )
     def get(self, request: Request, key: str) -> HttpResponse:
-        form = serializers.OptionChainQuery(data=request.query_params)
+        form = serializers.OptionChainQuery(data=request.query_params.dict())
         form.is_valid(raise_exception=True)
         listing = _listing(key)
         spot = listing.spot or listing
