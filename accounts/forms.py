@@ -12,10 +12,10 @@ PASSWORD_LENGTH = 12
 
 
 class PageForm(forms.Form):
-    """Errors of a field are named by it for screen readers; errors of a service land where they belong."""
+    """What the services refuse is shown beside the field that it is about."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data, label_suffix="")
 
     def refuse(self, error: AccountsError) -> None:
         """Show why a service refused: beside the fields that its detail names, else above them."""
@@ -35,7 +35,9 @@ def _password(autocomplete: str, **attributes: Any) -> forms.PasswordInput:
 
 
 def _email(**attributes: Any) -> forms.EmailInput:
-    return forms.EmailInput(attrs={"autocomplete": "username", "autocapitalize": "none", **attributes})
+    return forms.EmailInput(
+        attrs={"autocomplete": "username", "autocapitalize": "none", **attributes}
+    )
 
 
 class SignUpForm(PageForm):

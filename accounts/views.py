@@ -130,7 +130,7 @@ def signin_code_enter(request: HttpRequest) -> HttpResponseBase:
         request,
         form,
         title="Check your mail",
-        lead=f"If {asked['email']} has an account, a six-digit code is on its way. It is good for five minutes.",
+        lead=f"{_on_its_way(asked)} It is good for five minutes.",
         button="Sign in",
         resend_url=reverse("pages:signin-code"),
         email=asked["email"],
@@ -172,10 +172,12 @@ def forgot(request: HttpRequest) -> HttpResponseBase:
 def reset(request: HttpRequest) -> HttpResponseBase:
     """A new password, with the link of the mail or with its code."""
     token = request.GET.get("token", "")
-    asked = _asked(request, "reset")
-    if not token and asked is None:
+    asked = _asked(request, "reset") or {}
+    if not token and not asked:
         return redirect("pages:forgot")
-    form: forms.PageForm = (forms.NewPasswordForm if token else forms.ResetForm)(request.POST or None)
+    form: forms.PageForm = (forms.NewPasswordForm if token else forms.ResetForm)(
+        request.POST or None
+    )
     if request.method == "POST" and form.is_valid():
         new, client = form.cleaned_data["password"], client_of(request)
         try:
@@ -198,11 +200,7 @@ def reset(request: HttpRequest) -> HttpResponseBase:
             response = redirect("pages:signin")
             response.delete_cookie(CODE_COOKIE)
             return response
-    lead = (
-        "Every device is signed out when you save it."
-        if token
-        else f"If {asked['email']} has an account, a six-digit code is on its way."
-    )
+    lead = "Every device is signed out when you save it." if token else _on_its_way(asked)
     return _code_page(
         request,
         form,
@@ -382,13 +380,16 @@ def device_words(user_agent: str, kind: str) -> str:
     browser = next((name for pattern, name in _BROWSERS if re.search(pattern, user_agent)), "")
     system = next((name for pattern, name in _SYSTEMS if re.search(pattern, user_agent)), "")
     if kind == LoginSession.Kind.API or not browser:
-        program = user_agent.split("/")[0].strip()[:40]
+        program = user_agent.split("/", maxsplit=1)[0].strip()[:40]
         return f"App ({program})" if program else "App"
     return f"{browser} on {system}" if system else browser
 
 
 def _next(following: str) -> dict[str, str]:
-    return {"next": following, "next_query": f"?{urlencode({'next': following})}" if following else ""}
+    return {
+        "next": following,
+        "next_query": f"?{urlencode({'next': following})}" if following else "",
+    }
 
 
 def _status(form: django_forms.Form) -> int:
@@ -401,6 +402,10 @@ def _form(request: HttpRequest, template: str, form: forms.PageForm, **more: Any
 
 def _code_page(request: HttpRequest, form: forms.PageForm, **more: Any) -> HttpResponse:
     return _form(request, "accounts/code.html", form, resend_seconds=RESEND_SECONDS, **more)
+
+
+def _on_its_way(asked: dict[str, str]) -> str:
+    return f"If {asked['email']} has an account, a six-digit code is on its way."
 
 
 def _ask(response: HttpResponseBase, purpose: str, **values: str) -> None:
@@ -423,4 +428,3 @@ def _asked(request: HttpRequest, purpose: str) -> dict[str, str] | None:
     except signing.BadSignature:
         return None
     return values if values.get("purpose") == purpose else None
-

@@ -15,8 +15,8 @@ from marketdata.sources.base import Listing
 
 WATCHLIST_NAME = "Watchlist"
 STARTERS = (
-    "NSE:NIFTY 50", "NSE:RELIANCE", "NSE:HDFCBANK", "NSE:ICICIBANK", "NSE:INFY", "NSE:TCS", "NSE:SBIN",
-    "NSE:ITC", "NSE:TATAMOTORS",
+    "NSE:NIFTY 50", "NSE:RELIANCE", "NSE:HDFCBANK", "NSE:ICICIBANK", "NSE:INFY", "NSE:TCS",
+    "NSE:SBIN", "NSE:ITC", "NSE:TATAMOTORS",
 )  # fmt: skip
 INDICES = (("NSE:NIFTY 50", "NIFTY 50"), ("NSE:NIFTY BANK", "BANK NIFTY"))
 BOOK_LEVELS = 5
@@ -62,7 +62,11 @@ def watchlist_panel(*, user_id: UUID) -> dict[str, Any]:
 
 def watched_symbols(*, user_id: UUID) -> set[str]:
     watchlist = watchlist_default(user_id=user_id)
-    return set(selectors.watchlist_symbols([watchlist.pk]).get(watchlist.pk, [])) if watchlist else set()
+    return (
+        set(selectors.watchlist_symbols([watchlist.pk]).get(watchlist.pk, []))
+        if watchlist
+        else set()
+    )
 
 
 def index_rows() -> list[dict[str, Any]]:
@@ -72,11 +76,16 @@ def index_rows() -> list[dict[str, Any]]:
 
 
 def priced_rows(symbols: Iterable[str]) -> list[dict[str, Any]]:
-    """Return a row for each known instrument, in the order given, with its price where there is one."""
+    """Return a row for each known instrument, in the order given, with its price if it has one."""
     listings = [listing for symbol in symbols if (listing := selectors.listing_by_key(symbol))]
     quotes = {quote.instrument_id: quote for quote in quotes_latest(x.ref for x in listings)}
     return [
-        {"symbol": x.ref.key, "name": x.ref.name, "kind": x.ref.kind.value, "tradable": _tradable(x)}
+        {
+            "symbol": x.ref.key,
+            "name": x.ref.name,
+            "kind": x.ref.kind.value,
+            "tradable": _tradable(x),
+        }
         | price_fields(quotes.get(x.ref.id))
         for x in listings
     ]
@@ -173,7 +182,9 @@ def symbol_given(text: str) -> str:
 
 
 def _tradable(listing: Listing) -> bool:
-    return listing.is_tradable and listing.is_active and listing.ref.kind is not InstrumentKind.INDEX
+    return (
+        listing.is_tradable and listing.is_active and listing.ref.kind is not InstrumentKind.INDEX
+    )
 
 
 def _level(level: BookLevel, most: int) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def watchlist(request: HttpRequest) -> HttpResponseBase:
     if panel["items"]:
         first = next((x for x in panel["items"] if x["tradable"]), panel["items"][0])
         context |= _instrument(request, first["symbol"])
-    if q := request.GET.get("q", "").strip()[:SEARCH_LENGTH]:  # without scripts: results in the page
+    if q := request.GET.get("q", "").strip()[
+        :SEARCH_LENGTH
+    ]:  # without scripts: results in the page
         context |= {"q": q, "results": panels.search_rows(q, user_id=user_id_of(request))}
     return render(request, "marketdata/watchlist.html", context)
 

@@ -95,6 +95,10 @@ class OrderForm(TermsForm):
             cleaned["product"] = Product.CNC.value if is_share else Product.NRML.value
         return cleaned
 
+    def take_errors(self, changed: TermsForm) -> None:
+        """Show the errors of the terms that can be changed, and no others."""
+        self._errors = changed.errors
+
     def terms(self) -> OrderTerms:
         """Return the terms of a valid form."""
         data = self.cleaned_data

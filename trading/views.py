@@ -29,7 +29,8 @@ from trading.forms import ORDER_TYPE_WORDS, PRODUCT_WORDS, OrderForm, TermsForm,
 from trading.models import Order
 from trading.order_states import CANCELLABLE, CLOSED, MODIFIABLE
 from trading.selectors import IST
-from trading.services import exits, orders as order_services
+from trading.services import exits
+from trading.services import orders as order_services
 from trading.services.notifications import notifications_mark_read
 from trading.services.portfolio import portfolio_overview
 
@@ -80,7 +81,7 @@ def _summary(overview: Row) -> Row:
 
 
 def shown_positions(rows: Iterable[Row]) -> list[Row]:
-    """Return the positions of the day: what was traded today, and what is carried and not a holding."""
+    """Return the positions of the day: what was traded today, or is carried and no holding."""
     today = timezone.now().astimezone(IST).date()
     shown = []
     for row in rows:
@@ -144,7 +145,7 @@ def _order_rows(found: list[Row], user_id: UUID, expand: str, here: Row) -> list
             "last_price": prices.get(order["symbol"]),
             "short_id": name[-8:],
             "expanded": is_open,
-            "expand_url": f"?{urlencode({**here, 'expand': ','.join(sorted(others))})}#order-{name}",
+            "expand_url": f"?{urlencode(here | {'expand': ','.join(sorted(others))})}#order-{name}",
             "repeat_url": f"{reverse('pages:order-new')}?{urlencode(again)}",
         }
         if is_open:
@@ -204,8 +205,7 @@ def order_change(request: HttpRequest, order_id: UUID) -> HttpResponseBase:
                 messages.success(request, f"Change requested: {_sentence(order)}")
                 return redirect("pages:orders")
         form = OrderForm({**request.POST.dict(), **fixed, "idempotency_key": new_key()})
-        form.is_valid()
-        form._errors = changed.errors  # type: ignore[assignment]  # what counts is what can change
+        form.take_errors(changed)
     action = reverse("pages:order-modify", args=[order_id])
     return _ticket(request, form, mode="modify", action=action, order=order)
 

@@ -1,4 +1,4 @@
-"""How the pages write numbers, times and words of the market: Indian grouping, IST, signs beside colours."""
+"""How the pages write numbers, times and words: Indian grouping, IST, signs beside colours."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def group(digits: str) -> str:
 
 
 def plain(number: Decimal, places: int = 2) -> str:
-    """Return the size of ``number``, rounded half away from zero, in Indian grouping, without a sign."""
+    """Return the size of ``number`` in Indian grouping, rounded half away from zero, unsigned."""
     text = f"{abs(number).quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP):f}"
     whole, _, rest = text.partition(".")
     return group(whole) + (f".{rest}" if rest else "")
@@ -169,7 +169,7 @@ def _moment(value: Any) -> datetime | None:
 
 @register.filter
 def ist(value: Any, style: str = "") -> SafeString | str:
-    """A <time> in IST: the clock for today, else the day and the clock. ``full`` always gives both."""
+    """A <time> in IST: the clock for today, else the day too. ``full`` always gives both."""
     moment = _moment(value)
     if moment is None:
         return NOTHING
@@ -225,7 +225,8 @@ def initials(user: Any) -> str:
 def icon(name: str, css: str = "") -> SafeString:
     """One drawing of the sprite in base.html; the words beside it carry the meaning."""
     return format_html(
-        '<svg class="icon {}" viewBox="0 0 20 20" aria-hidden="true" focusable="false"><use href="#i-{}"></use></svg>',
+        '<svg class="icon {}" viewBox="0 0 20 20" aria-hidden="true" focusable="false">'
+        '<use href="#i-{}"></use></svg>',
         css,
         name,
     )

@@ -22,7 +22,11 @@ register = template.Library()
 def watchlist_panel(context: template.Context) -> SafeString:
     """The column, from the page's own context where it has it already."""
     request = context["request"]
-    values: dict[str, Any] = {"request": request, "q": context.get("q"), "results": context.get("results")}
+    values: dict[str, Any] = {
+        "request": request,
+        "q": context.get("q"),
+        "results": context.get("results"),
+    }
     if "watchlist" in context and "items" in context:
         names = ("watchlist", "items", "simulated_prices")
         values |= {name: context[name] for name in names}

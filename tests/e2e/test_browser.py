@@ -164,7 +164,8 @@ def expected_pnl(page: Page) -> float:
         page.evaluate(
             """() => {
               const row = document.querySelector("#position-rows tr[data-pnl]");
-              const price = Number(row.querySelector("[data-q=last]").textContent.replaceAll(",", ""));
+              const text = row.querySelector("[data-q=last]").textContent;
+              const price = Number(text.replaceAll(",", ""));
               return Number(row.dataset.quantity) * price - Number(row.dataset.cost);
             }"""
         )
@@ -176,7 +177,8 @@ def place_waiting_order(page: Page) -> None:
     made = page.evaluate(
         """async () => {
           const quotes = await (await fetch("/api/v1/quotes?symbols=NSE:INFY")).json();
-          const price = (Math.floor(Number(quotes.data["NSE:INFY"].last_price) * 0.95 * 10) / 10).toFixed(2);
+          const last = Number(quotes.data["NSE:INFY"].last_price);
+          const price = (Math.floor(last * 0.95 * 10) / 10).toFixed(2);
           const answer = await fetch("/api/v1/orders", {
             method: "POST",
             headers: {

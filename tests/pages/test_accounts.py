@@ -97,7 +97,9 @@ def test_signing_in_leads_where_one_was_going(browser: Client) -> None:
     assert browser.post("/signin", body)["Location"] == "/orders?status=all"
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "javascript:alert(1)"]
+)
 def test_signing_in_leads_to_no_other_site(browser: Client, target: str) -> None:
     UserFactory(email="asha@example.com")
     body = {"email": "asha@example.com", "password": PASSWORD, "next": target}
@@ -128,7 +130,10 @@ def test_a_code_signs_in_once(browser: Client, code: Callable[[str], str]) -> No
     wrong = browser.post("/signin/code/enter", {"code": "000000"})
     assert wrong.status_code == 422
     right = code("asha@example.com")
-    assert browser.post("/signin/code/enter", {"code": f" {right[:3]} {right[3:]} "})["Location"] == "/orders"
+    assert (
+        browser.post("/signin/code/enter", {"code": f" {right[:3]} {right[3:]} "})["Location"]
+        == "/orders"
+    )
     again = Client(headers=BROWSER)
     again.cookies = browser.cookies
     again.logout()
@@ -161,7 +166,10 @@ def test_a_forgotten_password_is_replaced_by_code(
     browser: Client, code: Callable[[str], str]
 ) -> None:
     UserFactory(email="asha@example.com")
-    assert browser.post("/forgot-password", {"email": "asha@example.com"})["Location"] == "/reset-password"
+    assert (
+        browser.post("/forgot-password", {"email": "asha@example.com"})["Location"]
+        == "/reset-password"
+    )
     digits = code("asha@example.com")
     weak = browser.post("/reset-password", {"code": digits, "password": "short"})
     assert weak.status_code == 422

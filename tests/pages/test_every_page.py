@@ -1,4 +1,4 @@
-"""What holds for every page: it opens for its user, for nobody else, and carries no code in its markup."""
+"""What holds for every page: it opens for its user and nobody else, and holds no code."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ def test_holds_no_code_in_its_markup(visitor: Visitor) -> None:
 
 def test_every_page_is_on_a_list_above() -> None:
     """A new page has to be named here or in a test of its own."""
-    patterns = next(p for p in get_resolver().url_patterns if getattr(p, "namespace", "") == "pages")
+    patterns = next(
+        p for p in get_resolver().url_patterns if getattr(p, "namespace", "") == "pages"
+    )
     routes = {re.sub(r"<[^>]*>", "*", str(p.pattern)) for p in patterns.url_patterns}
     listed = {
         re.sub(r"NSE:[A-Z]+(%20\d+)?|paper$", "*", path.split("?")[0].strip("/"))
@@ -182,7 +184,13 @@ def test_anothers_device_stays_signed_in(visitor: Visitor, stranger: Visitor) ->
 
 def test_nothing_of_others_is_shown(visitor: Visitor, stranger: Visitor) -> None:
     visitor.buy()
-    for path in ("/orders?status=all", "/positions", "/holdings", "/trades?view=fills", "/portfolio"):
+    for path in (
+        "/orders?status=all",
+        "/positions",
+        "/holdings",
+        "/trades?view=fills",
+        "/portfolio",
+    ):
         html = stranger.get(path).content.decode()
         assert 'data-order="' not in html.replace('data-order="{', "")
         assert "data-pnl " not in html

@@ -44,7 +44,9 @@ def test_the_same_form_sent_twice_is_one_order(visitor: Visitor) -> None:
 
 def test_each_ticket_has_a_key_of_its_own(visitor: Visitor) -> None:
     find = re.compile(r'name="idempotency_key" value="(\w{32})"')
-    keys = {key for _ in range(3) for key in find.findall(visitor.get("/orders/new").content.decode())}
+    keys = {
+        key for _ in range(3) for key in find.findall(visitor.get("/orders/new").content.decode())
+    }
     assert len(keys) == 6  # the page's, and that of the ticket beside it
 
 
