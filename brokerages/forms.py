@@ -14,7 +14,7 @@ PREFIX = "credential-"
 
 
 class ConnectForm(forms.Form):
-    """A name for the connection, and a field for each credential. Secrets are never filled in again."""
+    """A name for the connection, and a field for each credential; secrets stay empty."""
 
     label = forms.CharField(
         max_length=LABEL_LENGTH,
