@@ -1,6 +1,6 @@
 """Accounts in the admin site. What needs more than a form goes through services, which log it."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -29,11 +29,11 @@ class SigninForm(AdminAuthenticationForm):
                 user = sign_in.credentials_check(
                     email=email,
                     password=password,
-                    client=client_of(self.request),
+                    client=client_of(cast(HttpRequest, self.request)),
                 )
             except AccountsError as e:
                 raise ValidationError(e.message, code=e.code) from None
-            user.backend = sign_in.BACKEND  # type: ignore[attr-defined]  # login() asks for it
+            user.backend = sign_in.BACKEND  # login() asks for it
             self.user_cache = user
             self.confirm_login_allowed(user)
         return self.cleaned_data

@@ -1,7 +1,9 @@
 """Every sign-in that Django makes, for a page, its admin or a test, gets a session of ours."""
 
 from typing import Any
+from uuid import UUID
 
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.dispatch import receiver
 from django.http import HttpRequest
@@ -30,8 +32,11 @@ def open_login_session(request: HttpRequest, user: User, **_: Any) -> None:
 
 
 @receiver(user_logged_out, dispatch_uid="accounts.end_login_session")
-def end_login_session(request: HttpRequest, user: User | None, **_: Any) -> None:
-    session_id = request.session.get(SESSION_FIELD)
-    if user is not None and session_id:
-        with context.scope(actor_kind=context.ActorKind.USER, actor_id=user.pk):
-            sessions.session_end(user_id=user.pk, session_id=session_id)
+def end_login_session(request: HttpRequest, **_: Any) -> None:
+    user_id, session_id = request.session.get(SESSION_KEY), request.session.get(SESSION_FIELD)
+    if user_id and session_id:
+        user_id, session_id = UUID(user_id), UUID(session_id)
+        with context.scope(
+            actor_kind=context.ActorKind.USER, actor_id=user_id, session_id=session_id
+        ):
+            sessions.session_end(user_id=user_id, session_id=session_id)

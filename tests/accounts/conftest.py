@@ -81,5 +81,5 @@ def error(answer: Any) -> str:
 
 def statement_shape(sql: str) -> str:
     """Return what kind of work a statement is, without its values."""
-    words = sql.split("SAVEPOINT")[0].replace("(", " ").split()
+    words = sql.split("SAVEPOINT", maxsplit=1)[0].replace("(", " ").split()
     return " ".join(words[:3]) if words else "SAVEPOINT"

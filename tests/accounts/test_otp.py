@@ -302,7 +302,7 @@ def test_one_right_code_lets_one_in(api: Api, code: Code) -> None:
     assert LoginSession.objects.count() == 1
 
 
-# --- Somebody else's address -------------------------------------------------------------------------
+# --- Somebody else's address ----------------------------------------------------------------------
 
 
 @pytest.mark.django_db
@@ -345,7 +345,7 @@ def test_a_verified_account_keeps_its_password_on_a_new_device(
     assert api.signin(EMAIL)
 
 
-# --- The pure rules ----------------------------------------------------------------------------------
+# --- The pure rules -------------------------------------------------------------------------------
 
 
 def test_codes_are_six_digits_and_spread() -> None:

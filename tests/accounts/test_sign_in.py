@@ -164,7 +164,7 @@ def test_an_old_hash_is_renewed_at_sign_in(api: Api, settings: Any) -> None:
     assert user.password.startswith("argon2$")
 
 
-# --- Who must not get in -----------------------------------------------------------------------------
+# --- Who must not get in --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["signin", "login"])
@@ -250,7 +250,7 @@ def test_success_is_logged(api: Api) -> None:
     assert (entry.object_id, entry.changes["method"]) == (str(session.pk), "PASSWORD")
 
 
-# --- Input -------------------------------------------------------------------------------------------
+# --- Input ----------------------------------------------------------------------------------------
 
 LONG = "a" * 250 + "@example.com"
 

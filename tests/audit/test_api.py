@@ -10,7 +10,7 @@ from accounts.models import User
 from audit.models import AuditEntry
 from audit.services import record
 from tests.accounts.factories import UserFactory
-from tests.audit.conftest import intruder, seal_all, sql
+from tests.audit.conftest import intruder, seal_ended, sql
 
 
 def api(user: User | None = None) -> APIClient:
@@ -87,7 +87,7 @@ def test_the_proof_of_an_entry() -> None:
     alice = UserFactory()
     first, second = note(alice), note(alice)
     client = api(alice)
-    seal_all()
+    seal_ended()
 
     proof = client.get(f"/api/v1/audit/{second}").json()["proof"]
     assert (proof["sealed"], proof["recomputed_ok"], proof["seq"]) == (True, True, 2)
@@ -187,7 +187,7 @@ def test_admin_reads_and_cannot_write(admin: Client) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_admin_verifies_the_chain(admin: Client) -> None:
     entry = note(UserFactory())
-    seal_all()
+    seal_ended()
 
     whole = admin.post("/admin/audit/auditentry/verify/", follow=True)
     assert b"entries are intact" in whole.content

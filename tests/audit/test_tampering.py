@@ -14,7 +14,7 @@ from audit import canonical
 from audit.anchors import anchor_write
 from audit.selectors import entry_proof
 from audit.verification import Break, first_broken, verify
-from tests.audit.conftest import ids, intruder, seal_all, sql, write
+from tests.audit.conftest import ids, intruder, seal_ended, sql, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def log() -> list[int]:
     """Ten sealed entries and their anchor."""
     entries = write(10)
-    seal_all()
+    seal_ended()
     anchor_write()
     return entries
 
@@ -137,7 +137,7 @@ def test_a_forged_row_is_not_sealed_later(log: list[int]) -> None:
     with intruder():
         sql(FORGED.format(id=10**9, xact="pg_current_xact_id()", uid="gen_random_uuid()"), log[2])
     more = write(1)
-    seal_all()
+    seal_ended()
 
     assert broken() == (Break.FORGED, None, 10**9)
     assert entry_proof(more[0]).recomputed_ok is True
@@ -173,7 +173,7 @@ def test_a_cut_off_tail_that_grew_again(log: list[int]) -> None:
         sql("DELETE FROM audit_auditseal WHERE seq > 7")
         sql("DELETE FROM audit_auditentry WHERE id > %s", log[6])
     write(6)
-    seal_all()
+    seal_ended()
 
     kind, seq, _ = broken()
     assert (kind, seq) == (Break.ANCHOR, 10)
@@ -242,9 +242,9 @@ def test_a_chain_hashed_anew_with_the_key_contradicts_the_anchor(
 def test_a_clock_that_was_set_back() -> None:
     with time_machine.travel(timezone.now() + timedelta(hours=2), tick=True):
         write(2)
-        seal_all()
+        seal_ended()
     (late,) = write(1)
-    seal_all()
+    seal_ended()
 
     assert broken() == (Break.CLOCK, 3, late)
     assert len(verify().findings) == 1  # once, not at every row after it
@@ -307,7 +307,7 @@ def test_a_changed_anchor(
 
 def test_anchors_are_added_never_replaced(log: list[int], anchor_folder: Path, capsys: Any) -> None:
     write(1)
-    seal_all()
+    seal_ended()
     call_command("anchor_audit")
 
     assert capsys.readouterr().out.startswith("seal 11 ")
@@ -363,14 +363,14 @@ def test_part_of_the_chain(log: list[int], first: int, last: int, ok: bool) -> N
 def test_a_long_chain_is_walked_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("audit.verification.CHUNK", 3)
     write(10)
-    seal_all()
+    seal_ended()
 
     assert (verify().findings, verify().checked) == ([], 10)
 
 
 def test_work_stops_after_twenty_findings() -> None:
     write(30)
-    seal_all()
+    seal_ended()
     with intruder():
         sql("UPDATE audit_auditentry SET reason = 'x'")
 
