@@ -23,13 +23,14 @@ from brokerages.selectors import ConnectionBrief
 from brokerages.types import ZERO, OrderRequest, OrderType, Product, Side, Validity
 from marketdata.quotes import market_open, quote_latest, trading_day
 from marketdata.selectors import ref_by_id
+from trading import push
 from trading.errors import IdempotencyMismatch, NotFound, OrderDenied, OrderStateConflict
 from trading.models import Order, OrderCommand
 from trading.order_states import CANCELLABLE, CLOSED, MODIFIABLE, OrderStatus, OrderTrigger
 from trading.outputs import ORDER_FIELDS, order_output
 from trading.risk import Denial, OrderTerms, why_denied
 from trading.services.edits import OrderEdit, order_lock, order_values
-from trading.services.outbox import command_enqueue, wake
+from trading.services.outbox import command_enqueue, lane_shared, wake
 
 _TAG_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no broker refuses it
 
@@ -169,8 +170,18 @@ def order_place(
         if first is None:
             raise RuntimeError("an order was refused by a unique key that no order holds")
         return first
+    order = _placed_output(values, connection)
     transaction.on_commit(lambda: wake(lane))
-    return Placed(_placed_output(values, connection), replayed=False)
+    event = {
+        "sequence": placed[0],
+        "kind": "PLACED",
+        "status": order["status"],
+        "message": "",
+        "data": {},
+        "at": now,
+    }
+    push.publish_on_commit([(user_id, "orders", placed[0], {"order": order, "event": event})])
+    return Placed(order, replayed=False)
 
 
 def order_modify(*, user_id: UUID, order_id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,7 +305,8 @@ _ON_THE_WAY = [OrderCommand.State.WAITING, OrderCommand.State.SENDING, OrderComm
 
 def dispatch_lane(connection: ConnectionBrief) -> str:
     """Return the lane whose worker sends for this connection."""
-    return adapter_class(connection.broker).capabilities.dispatch_lane or connection.id.hex
+    shared = adapter_class(connection.broker).capabilities.dispatch_lane
+    return lane_shared(shared, connection.id) if shared else connection.id.hex
 
 
 def _connection(order: Order) -> ConnectionBrief:

@@ -1,13 +1,14 @@
 """Requests owed to brokers: enqueue, wake a worker, claim. The only module that wakes workers.
 
 Waking is a hint and the row is the truth: a lost wake-up costs one sweep. Wake-ups of one lane are
-coalesced: the first order of a burst sends a message, the rest find its mark and rely on the drain
-that it starts, which removes the mark before it reads. So an order committed after the read always
-finds no mark and sends a message of its own.
+coalesced: the first order of a burst leaves a mark and sends a message, the rest find the mark and
+rely on the drain that the message starts. The drain removes the mark and reads once more after it.
+So an order committed after that read always finds no mark and sends a message of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -15,11 +16,14 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import redis
 from django.conf import settings
 from django.db import connection, transaction
 from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from trading.models import Order, OrderCommand
 from trading.services.edits import ORDER_COLUMNS, order_from_row
@@ -27,6 +31,9 @@ from trading.services.edits import ORDER_COLUMNS, order_from_row
 logger = logging.getLogger(__name__)
 
 MARK_SECONDS = 1
+# Drains that may be at work at once on what many connections share: while one waits for a commit,
+# the next computes. The orders of one connection stay in one lane, in their order.
+SHARED_LANES = 4
 QUIET_SECONDS = (
     1.0  # how long no wake-up is tried after Redis failed, so that its absence never slows an order
 )
@@ -73,12 +80,41 @@ def wake(lane: str) -> None:
         logger.warning("no wake-up for lane %s, the sweeper will find it: %s", lane, e)
 
 
-def lane_unmark(lane: str) -> None:
-    """Remove the mark of ``lane``: call before reading what waits."""
-    try:
-        _client().delete(_mark(lane))
-    except (redis.RedisError, OSError):
-        return  # the mark expires by itself
+def lane_shared(name: str, connection_id: UUID) -> str:
+    """Return the lane of a connection that shares workers with others: one of few."""
+    return f"{name}:{connection_id.int % SHARED_LANES}"
+
+
+class LaneMark:
+    """The mark of a lane, in the hands of the drain.
+
+    It is removed before anything is read: while a broker takes its time to answer, the next order
+    of the lane wakes another worker. A shared lane waits for nobody, so there it stays until the
+    lane is empty, and a burst costs one message.
+    """
+
+    def __init__(self, lane: str) -> None:
+        self.lane, self.stands = lane, True
+        self._shared = ":" in lane
+        self._fresh_until = time.monotonic() + MARK_SECONDS / 2
+        if not self._shared:
+            self.remove()
+
+    def keep(self) -> None:
+        """Renew it in time: it expires by itself, in case its drain dies."""
+        now = time.monotonic()
+        if not self._shared or (self.stands and now < self._fresh_until):
+            return
+        self.stands, self._fresh_until = True, now + MARK_SECONDS / 2
+        with contextlib.suppress(redis.RedisError, OSError):
+            _client().set(_mark(self.lane), b"1", ex=MARK_SECONDS)
+
+    def remove(self) -> None:
+        """Remove it; whoever does so has to read the lane once more."""
+        if self.stands:
+            self.stands = False
+            with contextlib.suppress(redis.RedisError, OSError):  # then it expires
+                _client().delete(_mark(self.lane))
 
 
 def lanes_waiting(*, older_than_seconds: float) -> list[str]:
@@ -157,7 +193,10 @@ def _client() -> redis.Redis:
     client: redis.Redis | None = getattr(_local, "client", None)
     if client is None:
         client = redis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=0.2, socket_connect_timeout=0.2
+            settings.REDIS_URL,
+            socket_timeout=0.2,
+            socket_connect_timeout=0.2,
+            retry=Retry(NoBackoff(), 0),  # the library's own would wait for seconds
         )
         _local.client = client
     return client
