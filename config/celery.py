@@ -100,6 +100,7 @@ app.conf.beat_schedule = {
         every("trading.reconcile_connections", 60),
         every("trading.deny_stale_commands", 5),
         every("brokerages.check_sessions", 300),
+        every("marketdata.refresh_contracts", 1800),  # cheap when nothing expired or was listed
         every("accounts.sweep_mail", 5),
         every("accounts.delete_expired", 3600),
         every("audit.seal_entries", 1),

@@ -33,6 +33,10 @@ from trading.pnl import OpenQuantity, average, unrealised
 IST = ZoneInfo("Asia/Kolkata")
 DELIVERY = (Product.CNC.value, Product.MTF.value)
 
+# How far before the last known event a replay begins: sequence numbers can commit out of order.
+OVERLAP = timedelta(seconds=30)
+OVERLAP_EVENTS = 1000
+
 Page = tuple[list[dict[str, Any]], str | None]
 
 _CLOSED = [status.value for status in sorted(CLOSED)]
@@ -97,15 +101,11 @@ def order_events_since(*, user_id: UUID, sequence: int, limit: int = 1000) -> li
     Sequence numbers can commit out of order, so events of the last seconds before ``sequence`` come
     again; the number tells a client which it has.
     """
-    last = (
-        OrderEvent.objects.filter(user_id=user_id, id__lte=sequence)
-        .order_by("-id")
-        .values_list("at", flat=True)
-        .first()
-    )
     missed = Q(id__gt=sequence)
-    if last is not None:
-        missed |= Q(id__lte=sequence, id__gt=sequence - 1000, at__gte=last - timedelta(seconds=30))
+    before = OrderEvent.objects.filter(user_id=user_id, id__lte=sequence).order_by("-id")
+    if known := list(before.values_list("id", "at")[:OVERLAP_EVENTS]):
+        since = known[0][1] - OVERLAP
+        missed |= Q(id__in=[pk for pk, at in known if at >= since])
     events = list(
         OrderEvent.objects.filter(missed, user_id=user_id).order_by("id").values()[:limit]
     )
