@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Model
 from django.http import HttpRequest
 
 from trading.models import Fill, Notification, Order, OrderCommand, OrderEvent, Position, Trade

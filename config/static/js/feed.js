@@ -90,7 +90,8 @@ export function connect() {
       case "quotes":
         for (const quote of message.quotes) emit("quote", quote);
         break;
-      case "resync":
+      case "resync": // more was missed than is sent again: the page reads its state anew
+        if (message.sequence !== undefined) lastOrder = message.sequence;
         emit("beat");
         break;
       case "order":
