@@ -219,6 +219,9 @@ SWEEP_AFTER_SECONDS = 1
 SETTLE_SECONDS = 60
 LIVE_TRADING_ENABLED = env.flag("LIVE_TRADING_ENABLED", False)
 DATA_SOURCE = env.choice("DATA_SOURCE", ("simulated", "replay"), "simulated")
+# Of the replay: recorded one-minute candles, and how many times as fast they are played.
+REPLAY_FILE = env.text("REPLAY_FILE", "")
+REPLAY_SPEED = env.number("REPLAY_SPEED", "1", low="0.01")
 SIMULATED_SEED = env.integer("SIMULATED_SEED", 1)
 SIMULATED_SESSION = env.choice("SIMULATED_SESSION", ("always", "exchange"), "exchange")
 PAPER_LATENCY_MS = env.integer("PAPER_LATENCY_MS", 0)

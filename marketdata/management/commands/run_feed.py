@@ -27,8 +27,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--source", choices=["simulated", "replay"], help="default: DATA_SOURCE"
         )
-        parser.add_argument("--file", type=Path, help="recorded candles, CSV")
-        parser.add_argument("--speed", type=float, default=1.0, help="times as fast as recorded")
+        parser.add_argument("--file", type=Path, help="recorded candles, CSV; default: REPLAY_FILE")
+        parser.add_argument(
+            "--speed",
+            type=float,
+            default=float(settings.REPLAY_SPEED),
+            help="times as fast as recorded; default: REPLAY_SPEED",
+        )
         parser.add_argument("--loop", action="store_true", help="begin again at the end")
         parser.add_argument(
             "--map",
@@ -51,9 +56,9 @@ class Command(BaseCommand):
         self.stdout.write("Feed: stopped.")
 
     def _replay(self, options: dict[str, Any]) -> ReplaySource:
-        given = options["file"] or getattr(settings, "REPLAY_FILE", "")
+        given = options["file"] or settings.REPLAY_FILE
         if not given:
-            raise CommandError("a replay needs --file")
+            raise CommandError("a replay needs --file or REPLAY_FILE")
         path = Path(given)
         try:
             names = guess_names(first_opens(path), selectors.listings_active())
