@@ -31,7 +31,8 @@ def main() -> int:
         run = Run(Api(platform.url), platform=platform)
         try:
             _trade(run)
-            code = _fuzz(platform.url, run.api.access_token, sys.argv[1:])
+            run.socket.close()
+            code = _fuzz(platform, run.api.access_token, sys.argv[1:])
         finally:
             run.close()
         errors = [
@@ -56,9 +57,9 @@ def _trade(run: Run) -> None:
     run.api.post("/watchlists", {"name": "Fuzz", "symbols": [run.symbol]}, status=201)
 
 
-def _fuzz(url: str, token: str, more: list[str]) -> int:
+def _fuzz(platform: Platform, token: str, more: list[str]) -> int:
     program = Path(sys.executable).parent / "schemathesis"
-    command = [str(program), "run", f"{url}/openapi.json", "--no-color"]
+    command = [str(program), "run", f"{platform.url}/openapi.json", "--no-color"]
     command += ["--header", f"Authorization: Bearer {token}"]
     command += ["--checks", "all", "--exclude-checks", NOT_CHECKED]
     command += ["--max-examples", EXAMPLES, "--workers", "2", "--generation-database", "none"]
@@ -67,7 +68,10 @@ def _fuzz(url: str, token: str, more: list[str]) -> int:
         command += ["--exclude-operation-id", name]
     started = time.monotonic()
     try:
-        code = subprocess.run([*command, *more], timeout=SECONDS, check=False).returncode
+        # Its cache goes with the platform's folder.
+        code = subprocess.run(
+            [*command, *more], cwd=platform.folder, timeout=SECONDS, check=False
+        ).returncode
     except subprocess.TimeoutExpired:
         sys.stdout.write(f"fuzz: not over after {SECONDS:.0f} s\n")
         return 1
