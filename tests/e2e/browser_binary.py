@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import playwright
 
@@ -28,6 +29,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 PACKAGE, VERSION = "@sparticuz/chromium", "147.0.0"
 SHA512 = "4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ=="
 REQUIREMENTS = Path(__file__).with_name("browser-requirements.txt")
+# Python 3.11.2, which Debian 12 ships, has no filters yet; the checksum is known either way.
+CAREFULLY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 # Without a sandbox, which containers rarely allow: nothing but our own pages is opened.
 ARGUMENTS = (
     "--no-sandbox",
@@ -133,14 +136,14 @@ def _fetch(target: Path) -> None:
         if digest != SHA512:
             raise NoBrowser(f"{PACKAGE} {VERSION} is not what it was: its checksum differs.")
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            tar.extractall(folder, **CAREFULLY)
         packed = Path(folder, "package", "bin")
         _unbrotli(packed / "chromium.br", target / "chromium")
         (target / "chromium").chmod(0o755)
         for name in ("al2023", "fonts"):
             _unbrotli(packed / f"{name}.tar.br", Path(folder, f"{name}.tar"))
             with tarfile.open(Path(folder, f"{name}.tar")) as tar:
-                tar.extractall(target, filter="data")
+                tar.extractall(target, **CAREFULLY)
 
 
 def _npm(folder: Path) -> list[str]:
