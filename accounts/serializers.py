@@ -1,6 +1,7 @@
 """What the account paths take and give."""
 
 from typing import Any
+from uuid import UUID
 
 from rest_framework import serializers
 
@@ -17,6 +18,16 @@ class TextField(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return str(super().to_internal_value(data))
+
+
+class IdField(serializers.UUIDField):
+    """A UUID as text; to DRF a number, even ``false``, would be one too."""
+
+    def to_internal_value(self, data: Any) -> UUID:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        found: UUID = super().to_internal_value(data)
+        return found
 
 
 class AddressField(serializers.EmailField):
@@ -45,8 +56,8 @@ def code_field(**kwargs: Any) -> serializers.RegexField:
     )
 
 
-def challenge_field() -> serializers.UUIDField:
-    return serializers.UUIDField(
+def challenge_field() -> IdField:
+    return IdField(
         required=False,
         default=None,
         help_text="The request the code was mailed for; without it, the latest one.",

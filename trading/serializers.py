@@ -8,6 +8,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from accounts.serializers import IdField, TextField
 from brokerages.serializers import FundsOutput
 from brokerages.types import OrderType, Product, Side, Validity
 from trading.inputs import AMOUNT
@@ -141,7 +142,7 @@ class OrderPreviewOutput(serializers.Serializer):
 
 
 class CancelAllBody(serializers.Serializer):
-    connection_id = serializers.UUIDField(required=False, allow_null=True)
+    connection_id = IdField(required=False, allow_null=True)
 
 
 class FailedOutput(serializers.Serializer):
@@ -301,10 +302,10 @@ class NotificationOutput(serializers.Serializer):
 class TickerOrderBody(serializers.Serializer):
     """The order body of the source system: LIMIT if it has a price, else MARKET."""
 
-    stock_ticker = serializers.CharField(max_length=64)
+    stock_ticker = TextField(max_length=64)
     quantity = serializers.IntegerField(min_value=1, max_value=10_000_000)
     price = AmountField(required=False, allow_null=True)
-    order_type = serializers.CharField(max_length=16, required=False, allow_blank=True)
+    order_type = TextField(max_length=16, required=False, allow_blank=True)
 
 
 class JournalTradeBody(serializers.Serializer):
@@ -313,7 +314,7 @@ class JournalTradeBody(serializers.Serializer):
     price = AmountField(help_text="Of this order, rupees per unit.")
     quantity = serializers.IntegerField(min_value=1, max_value=10_000_000)
     order_id = ReferenceField(max_length=64, required=False, allow_null=True, allow_blank=True)
-    stock_ticker = serializers.CharField(max_length=64)
+    stock_ticker = TextField(max_length=64)
     type = serializers.ChoiceField(["eq", "mtf"])
     order_type = serializers.ChoiceField(["buy", "sell"])
     buy_price = AmountField()

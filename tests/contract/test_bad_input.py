@@ -48,8 +48,8 @@ AMOUNTS = [
 RAW_AMOUNTS = [b"1e3", b"1E3", b"1e400", b"1e-400", b"NaN", b"Infinity", b"-0.05", b"1" * 5000]
 WHOLES = [-1, 1.5, 10**30, HUGE, "many", "1e3", "", [], {}, "1\u0000", "١٢٣x"]
 WORDS = ["", "MAYBE", 1, [], {}, "\u0000", "BUY\u0000", "x" * 5000]
-IDS = ["", "1", "not-an-id", [], {}, "0198c0de", "\u0000", "g" * 36, -1]
-TEXTS = [[], {}, [{}], "\u0000", "x" * 6000]
+IDS = ["", "1", "not-an-id", [], {}, "0198c0de", "\u0000", "g" * 36, -1, 1, 0, True, False]
+TEXTS = [[], {}, [{}], 1, 0, True, "\u0000", "x" * 6000]
 
 
 @pytest.fixture
