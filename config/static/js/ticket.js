@@ -90,7 +90,8 @@ class Ticket {
   async open({ symbol, side = "BUY", quantity, price, type, product, order = null }) {
     this.forget();
     const { fields } = this;
-    this.key = newKey();
+    const key = newKey();
+    this.key = key;
     this.editing = order;
     this.instrument = null;
     this.ownPrice = Boolean(price);
@@ -119,19 +120,20 @@ class Ticket {
       this.deny(error.message);
       return;
     }
-    if (fields.symbol.value !== symbol) return; // another one was opened meanwhile
+    if (this.key !== key || (this.dialog && !this.dialog.open)) return; // closed or replaced meanwhile
     this.offer(product);
     if (!fields.quantity.value) fields.quantity.value = this.lot;
     this.shape();
-    fields.quantity.select();
+    if (document.activeElement === fields.quantity) fields.quantity.select();
     this.preview();
   }
 
   appear() {
     if (!this.dialog) return;
-    if (this.dialog.open) this.dialog.close();
-    if (isPhone()) this.dialog.showModal();
-    else this.dialog.show();
+    if (!this.dialog.open) {
+      if (isPhone()) this.dialog.showModal();
+      else this.dialog.show();
+    }
     this.fields.quantity.focus({ preventScroll: true });
   }
 
