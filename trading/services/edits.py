@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
 
 from django.db import connection as database
 from django.utils import timezone
+from psycopg import RawCursor
 
+from audit.services import COLUMNS, ENTRY_INSERT, entry_params
 from brokerages.types import OrderType
 from trading import push
 from trading.errors import NotFound
 from trading.models import Order, OrderEvent
 from trading.order_states import CLOSED, OrderStatus, OrderTrigger, next_status, resting_status
 from trading.outputs import ORDER_FIELDS, order_event_output, order_output
+
+Write = tuple[str, Sequence[Any]]
+"""A statement and its values."""
 
 # Plain SQL: every answer and every fill comes through here, and making the same query with the ORM
 # each time costs more than running it.
@@ -56,6 +62,7 @@ class OrderEdit:
     def __init__(self, order: Order, *, broker: str) -> None:
         self.order, self.broker = order, broker
         self.events: list[OrderEvent] = []
+        self._also: list[Write] = []
 
     def trigger(
         self,
@@ -96,6 +103,23 @@ class OrderEdit:
             )
         )
 
+    def also(self, statement: str, values: Sequence[Any]) -> None:
+        """Have a further statement written with the order, which saves a round trip. None of them
+        sees what the others write, and no two may write the same row.
+        """
+        self._also.append((statement, values))
+
+    def audit(self, action: str, changes: Mapping[str, Any]) -> None:
+        """Have an entry of the audit log written with the order."""
+        entry = entry_params(
+            action,
+            object_type="order",
+            object_id=self.order.pk,
+            user_id=self.order.user_id,
+            changes=changes,
+        )
+        self.also(_ENTRY, [entry[name] for name in _ENTRY_NAMES])
+
     def save(self, extra: Iterable[tuple[str, dict[str, Any]]] = ()) -> None:
         """Write the order and its timeline; push them, and ``extra`` (channel, payload) pairs,
         after the commit.
@@ -103,13 +127,19 @@ class OrderEdit:
         order = self.order
         order.version += 1
         order.updated_at = timezone.now()
-        order_write(order)
-        sequence = events_write(self.events)
+        writes = [order_write(order), *self._also]
+        self._also = []
+        if self.events:
+            writes.append(events_write(self.events))
+        numbers = write_together(writes)
+        for event, (pk,) in zip(self.events, numbers, strict=True):
+            event.pk = pk
         shape = order_output(order_values(order, self.broker))
         messages = [
             (order.user_id, "orders", event.pk, {"order": shape, "event": event_shape(event)})
             for event in self.events
         ]
+        sequence = self.events[-1].pk if self.events else 0
         messages += [(order.user_id, channel, sequence, payload) for channel, payload in extra]
         push.publish_on_commit(messages)
 
@@ -132,52 +162,61 @@ def event_shape(event: OrderEvent) -> dict[str, Any]:
     )
 
 
+_ENTRY_NAMES = [f"audit_{column}" for column in COLUMNS]
+_ENTRY = ENTRY_INSERT % dict.fromkeys(_ENTRY_NAMES, "%s")
+
 _UPDATE = """
 UPDATE trading_order SET quantity = %s, price = %s, trigger_price = %s, order_type = %s,
-validity = %s, status = %s,
-    status_message = %s, status_code = %s, filled_quantity = %s, fill_value = %s,
-    broker_order_id = %s,
-    exchange_order_id = %s, version = %s, updated_at = %s, closed_at = %s
+    validity = %s, disclosed_quantity = %s, status = %s, status_message = %s, status_code = %s,
+    filled_quantity = %s, fill_value = %s, broker_order_id = %s, exchange_order_id = %s,
+    version = %s, updated_at = %s, closed_at = %s
 WHERE id = %s
 """
 
 
-def order_write(order: Order) -> None:
-    """Write the columns that may change; plain SQL, since every fill and every answer comes through
-    here.
-    """
-    with database.cursor() as cursor:
-        cursor.execute(
-            _UPDATE,
-            [
-                order.quantity, order.price, order.trigger_price, order.order_type,
-                order.validity, order.status,
-                order.status_message, order.status_code, order.filled_quantity, order.fill_value,
-                order.broker_order_id,
-                order.exchange_order_id, order.version, order.updated_at, order.closed_at, order.pk,
-            ],
-        )  # fmt: skip
+def order_write(order: Order) -> Write:
+    """Return the statement that writes the columns that may change."""
+    return _UPDATE, [
+        order.quantity, order.price, order.trigger_price, order.order_type,
+        order.validity, order.disclosed_quantity, order.status, order.status_message,
+        order.status_code, order.filled_quantity, order.fill_value, order.broker_order_id,
+        order.exchange_order_id, order.version, order.updated_at, order.closed_at, order.pk,
+    ]  # fmt: skip
 
 
-_EVENT_COLUMNS = "order_id, user_id, kind, status, message, data, at"
+@cache
+def _events_insert(count: int) -> str:
+    rows = ", ".join(["(%s, %s, %s, %s, %s, %s::jsonb, %s)"] * count)
+    return (
+        "INSERT INTO trading_orderevent (order_id, user_id, kind, status, message, data, at)"  # noqa: S608
+        f" VALUES {rows} RETURNING id"
+    )
 
 
-def events_write(events: list[OrderEvent]) -> int:
-    """Insert the lines in one statement; return the last sequence number, 0 for none."""
-    if not events:
-        return 0
-    rows = ", ".join(["(%s, %s, %s, %s, %s, %s::jsonb, %s)"] * len(events))
+def events_write(events: Sequence[OrderEvent]) -> Write:
+    """Return the statement that inserts the lines and gives their numbers."""
     values: list[Any] = []
     for event in events:
         values += [
             event.order_id, event.user_id, event.kind, event.status, event.message,
             json.dumps(event.data), event.at,
         ]  # fmt: skip
-    with database.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO trading_orderevent ({_EVENT_COLUMNS}) VALUES {rows} RETURNING id",  # noqa: S608
-            values,
-        )
-        for event, (pk,) in zip(events, cursor.fetchall(), strict=True):
-            event.pk = pk
-    return events[-1].pk
+    return _events_insert(len(events)), values
+
+
+def write_together(writes: Sequence[Write]) -> list[tuple[Any, ...]]:
+    """Run all statements as one, in the caller's transaction; return the rows of the last one."""
+    statement = _together(tuple(text for text, _ in writes))
+    values = [value for _, values in writes for value in values]
+    with database.wrap_database_errors, RawCursor(database.connection) as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+@lru_cache(maxsize=256)
+def _together(statements: tuple[str, ...]) -> str:
+    """Return one statement with numbered parameters: psycopg need not take it apart each time."""
+    *before, last = statements
+    parts = ", ".join(f"part{n} AS ({text})" for n, text in enumerate(before))
+    first, *rest = (f"WITH {parts} {last}" if before else last).split("%s")
+    return first + "".join(f"${n}{text}" for n, text in enumerate(rest, 1))

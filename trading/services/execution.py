@@ -27,7 +27,7 @@ from marketdata.selectors import ref_by_id
 from trading.models import Order, OrderCommand
 from trading.order_states import CLOSED, OrderStatus, OrderTrigger
 from trading.services import notifications
-from trading.services.edits import OrderEdit, order_lock
+from trading.services.edits import ORDER_COLUMNS, OrderEdit, order_from_row, order_lock
 from trading.services.outbox import Claim, LaneMark, command_claim, wake
 from trading.services.reports import edit_apply
 
@@ -163,9 +163,8 @@ def stored_change(terms: dict[str, Any]) -> OrderChange:
 
 def _settle_done(claim: Claim, ack: OrderAck | None) -> None:
     with transaction.atomic():
-        if not _command_settle(claim, State.DONE):
+        if (edit := _command_settle(claim, State.DONE)) is None:
             return
-        edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
         order, learnt = edit.order, False
         if ack is not None and ack.broker_order_id and not order.broker_order_id:
             order.broker_order_id, learnt = ack.broker_order_id, True
@@ -192,9 +191,8 @@ def _take_modified(edit: OrderEdit, terms: dict[str, Any]) -> None:
 
 def _settle_refused(claim: Claim, error: Refused) -> None:
     with transaction.atomic():
-        if not _command_settle(claim, State.DONE, error):
+        if (edit := _command_settle(claim, State.DONE, error)) is None:
             return
-        edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
         code = error.code or type(error).__name__
         if claim.kind == Kind.PLACE:
             edit.trigger(OrderTrigger.REJECT, "REJECTED", message=error.message, code=code)
@@ -232,9 +230,8 @@ def _settle_not_sent(claim: Claim, error: BrokerError) -> None:
 
 def _settle_unknown(claim: Claim, message: str, code: str) -> None:
     with transaction.atomic():
-        if not _command_settle(claim, State.UNKNOWN, code=code, message=message):
+        if (edit := _command_settle(claim, State.UNKNOWN, code=code, message=message)) is None:
             return
-        edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
         edit.note("OUTCOME_UNKNOWN", message=message, data={"command": claim.kind})
         _audit(edit, "order.outcome_unknown", message)
         if claim.kind == Kind.PLACE:
@@ -266,22 +263,30 @@ def _settle_denied(claim: Claim, code: str, message: str) -> None:
         edit.save()
 
 
-_SETTLE = """
-UPDATE trading_ordercommand SET state = %s, settled_at = %s, error_code = %s, error_message = %s
-WHERE id = %s AND state IN ('SENDING', 'UNKNOWN')
-"""
+_SETTLE = f"""
+WITH settled AS (
+    UPDATE trading_ordercommand
+    SET state = %s, settled_at = %s, error_code = %s, error_message = %s
+    WHERE id = %s AND state IN ('SENDING', 'UNKNOWN') RETURNING order_id
+)
+SELECT {ORDER_COLUMNS} FROM settled s JOIN trading_order o ON o.id = s.order_id
+FOR NO KEY UPDATE OF o
+"""  # noqa: S608
 
 
 def _command_settle(
     claim: Claim, state: str, error: BrokerError | None = None, *, code: str = "", message: str = ""
-) -> bool:
-    """Settle our own claim; False if reconciliation was faster, which then holds."""
+) -> OrderEdit | None:
+    """Settle our own claim and return its order, locked; None if reconciliation was faster, which
+    then holds.
+    """
     if error is not None:
         code, message = error.code or type(error).__name__, error.message
     settled_at = timezone.now() if state == State.DONE else None
     with database.cursor() as cursor:
         cursor.execute(_SETTLE, [state, settled_at, code[:64], message, claim.id])
-        return bool(cursor.rowcount)
+        row = cursor.fetchone()
+    return None if row is None else OrderEdit(order_from_row(row), broker=claim.broker)
 
 
 def _audit(edit: OrderEdit, action: str, message: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 
+from audit.ids import uuid7
 from marketdata.selectors import ref_by_id
 from trading import push
 from trading.models import Notification
@@ -25,36 +27,40 @@ _TITLES = {
 }
 
 
+_INSERT = """
+INSERT INTO trading_notification (id, user_id, kind, title, body, data, created_at)
+SELECT %s::uuid, %s::uuid, %s, %s, %s, %s::jsonb, %s::timestamptz
+"""
+
+
 def order_notify(edit: OrderEdit, kind: str, body: str) -> None:
-    """Add a notification about the edited order in the caller's transaction; pushed on commit."""
+    """Add a notification about the edited order; it is written with it and pushed on commit."""
     order = edit.order
     symbol = ref_by_id(order.instrument_id).symbol
-    _notify(
-        user_id=order.user_id,
-        kind=kind,
-        title=f"{_TITLES[kind]}: {order.side} {order.quantity} {symbol}",
-        body=body,
-        data={"order_id": str(order.pk)},
-    )
+    notification: dict[str, Any] = {
+        "id": uuid7(),
+        "kind": kind,
+        "title": f"{_TITLES[kind]}: {order.side} {order.quantity} {symbol}",
+        "body": body,
+        "data": {"order_id": str(order.pk)},
+        "created_at": timezone.now(),
+        "read_at": None,
+    }
+    edit.also(
+        _INSERT,
+        [
+            notification["id"], order.user_id, kind, notification["title"], body,
+            json.dumps(notification["data"]), notification["created_at"],
+        ],
+    )  # fmt: skip
+    shape = notification_output(notification)
+    push.publish_on_commit([(order.user_id, "notifications", 0, {"notification": shape})])
 
 
 def order_filled(edit: OrderEdit) -> None:
     order = edit.order
     price = rupees(average(order.fill_value, order.filled_quantity))
     order_notify(edit, "order_filled", f"{order.filled_quantity} at an average of ₹{price}.")
-
-
-def _notify(*, user_id: UUID, kind: str, title: str, body: str, data: dict[str, Any]) -> None:
-    notification = Notification.objects.create(
-        user_id=user_id, kind=kind, title=title, body=body, data=data
-    )
-    shape = notification_output(
-        {
-            name: getattr(notification, name)
-            for name in ("id", "kind", "title", "body", "data", "created_at", "read_at")
-        }
-    )
-    push.publish_on_commit([(user_id, "notifications", 0, {"notification": shape})])
 
 
 def notifications_mark_read(*, user_id: UUID, notification_id: UUID | None = None) -> int:

@@ -16,18 +16,20 @@ from marketdata.quotes import quote_latest
 from marketdata.selectors import ref_by_id
 from trading.models import Order
 from trading.outputs import position_output
-from trading.pnl import FillEffect, OpenQuantity, apply_fill
+from trading.pnl import OpenQuantity, apply_fill
+from trading.services.edits import Write
 
 _LOCK = """
 INSERT INTO trading_position (
     id, user_id, connection_id, instrument_id, product, quantity, open_cost, realised_pnl,
-    buy_quantity, buy_value,
-    sell_quantity, sell_value, last_fill_at, created_at, version
-) VALUES (%s, %s, %s, %s, %s, 0, 0, 0, 0, 0, 0, 0, %s, now(), 0)
-ON CONFLICT (connection_id, instrument_id,
-product) DO UPDATE SET version = trading_position.version + 1
+    buy_quantity, buy_value, sell_quantity, sell_value, last_fill_at, created_at, version
+) SELECT %s::uuid, f.user_id, f.connection_id, f.instrument_id, f.product, 0, 0, 0,
+    0, 0, 0, 0, f.filled_at, now(), 0
+FROM counted f
+ON CONFLICT (connection_id, instrument_id, product) DO UPDATE
+SET version = trading_position.version + 1
 RETURNING id, quantity, open_cost, realised_pnl, buy_quantity, buy_value, sell_quantity,
-sell_value, last_fill_at, version
+    sell_value, last_fill_at, version
 """
 
 _SAVE = """
@@ -72,20 +74,23 @@ class LockedPosition:
     version: int
 
 
-def position_lock(order: Order, *, at: datetime) -> LockedPosition:
-    """Return the position that the order's fills belong to, made if need be, locked for this
-    transaction.
+def position_lock(counted: Write) -> LockedPosition | None:
+    """Return the position that a fill belongs to, made if need be, locked for this transaction.
+
+    ``counted`` inserts the fill and returns its row, in the same round trip. None if it does not:
+    the fill was counted before.
     """
+    insert, values = counted
     with database.cursor() as cursor:
-        cursor.execute(
-            _LOCK,
-            [uuid7(), order.user_id, order.connection_id, order.instrument_id, order.product, at],
-        )
-        return LockedPosition(*cursor.fetchone())
+        cursor.execute(f"WITH counted AS ({insert}) {_LOCK}", [*values, uuid7()])
+        row = cursor.fetchone()
+    return None if row is None else LockedPosition(*row)
 
 
-def position_apply(position: LockedPosition, order: Order, fill: FillReport) -> FillEffect:
-    """Move the position and its round trip by one fill that was counted for the first time."""
+def position_apply(position: LockedPosition, order: Order, fill: FillReport) -> list[Write]:
+    """Move the position by one fill that was counted for the first time; return the statements that
+    move its round trip, in their order.
+    """
     side, value = fill.side, fill.quantity * fill.price
     effect = apply_fill(
         OpenQuantity(position.quantity, position.open_cost), side, fill.quantity, fill.price
@@ -99,36 +104,36 @@ def position_apply(position: LockedPosition, order: Order, fill: FillReport) -> 
     else:
         position.sell_quantity += fill.quantity
         position.sell_value += value
-    with database.cursor() as cursor:
-        if closed := effect.closed_quantity:
-            cursor.execute(
+    writes: list[Write] = []
+    if closed := effect.closed_quantity:
+        writes.append(
+            (
                 _CLOSE_PART,
                 [closed, closed * fill.price, closed, closed, fill.filled_at, position.id],
             )
-        if opened := effect.opened_quantity:
-            kind = "mtf" if order.product == Product.MTF else "eq"
-            ticker = ref_by_id(order.instrument_id).symbol
-            cursor.execute(
+        )
+    if opened := effect.opened_quantity:
+        kind = "mtf" if order.product == Product.MTF else "eq"
+        ticker = ref_by_id(order.instrument_id).symbol
+        writes.append(
+            (
                 _OPEN_MORE,
                 [
                     uuid7(), order.user_id, kind, ticker, position.id, str(order.pk), side.value,
-                    opened,
-                    opened * fill.price, fill.filled_at,
+                    opened, opened * fill.price, fill.filled_at,
                 ],
-            )  # fmt: skip
-    return effect
-
-
-def position_save(position: LockedPosition) -> None:
-    with database.cursor() as cursor:
-        cursor.execute(
-            _SAVE,
-            [
-                position.quantity, position.open_cost, position.realised_pnl,
-                position.buy_quantity, position.buy_value,
-                position.sell_quantity, position.sell_value, position.last_fill_at, position.id,
-            ],
+            )
         )  # fmt: skip
+    return writes
+
+
+def position_write(position: LockedPosition) -> Write:
+    """Return the statement that saves the position."""
+    return _SAVE, [
+        position.quantity, position.open_cost, position.realised_pnl, position.buy_quantity,
+        position.buy_value, position.sell_quantity, position.sell_value, position.last_fill_at,
+        position.id,
+    ]  # fmt: skip
 
 
 def position_shape(position: LockedPosition, order: Order, broker: str) -> dict[str, Any]:

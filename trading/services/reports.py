@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db import connection as database
 from django.db import transaction
 from django.db.models import Q
 
-import audit.services
 from brokerages.types import FillReport, OrderReport, ReportedStatus
 from marketdata.selectors import ref_by_id
 from trading.models import Fill, Order
 from trading.order_states import REPORTED, REVIVED, OrderStatus, OrderTrigger
 from trading.services import notifications
-from trading.services.edits import OrderEdit, order_lock
-from trading.services.positions import position_apply, position_lock, position_save, position_shape
+from trading.services.edits import OrderEdit, Write, order_lock, write_together
+from trading.services.positions import (
+    LockedPosition,
+    position_apply,
+    position_lock,
+    position_shape,
+    position_write,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -117,12 +122,9 @@ def _end(edit: OrderEdit, trigger: OrderTrigger, report: OrderReport) -> None:
         trigger, _KINDS[trigger], message=report.message, code="broker" if report.message else ""
     ):
         return
-    audit.services.record(
+    edit.audit(
         f"order.{_KINDS[trigger].lower()}",
-        object_type="order",
-        object_id=order.pk,
-        user_id=order.user_id,
-        changes={
+        {
             "status": order.status,
             "message": report.message,
             "filled_quantity": order.filled_quantity,
@@ -165,59 +167,75 @@ def _take_terms(edit: OrderEdit, report: OrderReport) -> bool:
 _COUNT = """
 INSERT INTO trading_fill (
     order_id, user_id, connection_id, instrument_id, exchange, trade_date, fill_id, side, product,
-    quantity, price,
-    filled_at, received_at
+    quantity, price, filled_at, received_at
 ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())
-ON CONFLICT (connection_id, exchange, trade_date, fill_id, side) DO NOTHING RETURNING id
+ON CONFLICT (connection_id, exchange, trade_date, fill_id, side) DO NOTHING
+RETURNING user_id, connection_id, instrument_id, product, filled_at
 """
 
 
 def _count(edit: OrderEdit, fills: Sequence[FillReport]) -> list[tuple[str, dict[str, Any]]]:
     """Count each fill that was not counted before; return the position's push."""
     order = edit.order
-    position = None
+    position: LockedPosition | None = None
+    trips: list[Write] = []
     for fill in fills:
-        if not _insert(edit, fill):
+        if not _is_ours(edit, fill):
             continue
+        counted = _COUNT, _counted(order, fill)
         if position is None:
-            position = position_lock(order, at=fill.filled_at)
-        position_apply(position, order, fill)
+            is_new = (position := position_lock(counted)) is not None
+        else:
+            is_new = bool(write_together([counted]))
+        if position is None or not is_new:
+            _compare(edit, fill)
+            continue
+        trips += position_apply(position, order, fill)
         _fill_order(edit, fill)
     if position is None:
         return []
-    position_save(position)
+    edit.also(*position_write(position))
+    if len(trips) == 1:
+        edit.also(*trips[0])
+    else:  # they write the same row one after the other
+        for trip in trips:
+            write_together([trip])
     extra = [("positions", {"position": position_shape(position, order, edit.broker)})]
     if order.status == OrderStatus.FILLED:
         notifications.order_filled(edit)
     return extra
 
 
-def _insert(edit: OrderEdit, fill: FillReport) -> bool:
+def _is_ours(edit: OrderEdit, fill: FillReport) -> bool:
+    if fill.side == edit.order.side:
+        return True
+    edit.note(
+        "FILL_CONFLICT",
+        message="The broker reports a fill of the other side; not counted.",
+        data={"fill_id": fill.fill_id},
+    )
+    return False
+
+
+def _counted(order: Order, fill: FillReport) -> list[Any]:
+    return [
+        order.pk, order.user_id, order.connection_id, order.instrument_id, fill.exchange.value,
+        _trade_date(fill), fill.fill_id, fill.side.value, order.product, fill.quantity, fill.price,
+        fill.filled_at,
+    ]  # fmt: skip
+
+
+def _trade_date(fill: FillReport) -> date:
+    return fill.filled_at.astimezone(IST).date()
+
+
+def _compare(edit: OrderEdit, fill: FillReport) -> None:
+    """Note it when a fill that was counted before comes with other numbers."""
     order = edit.order
-    trade_date = fill.filled_at.astimezone(IST).date()
-    if fill.side != order.side:
-        edit.note(
-            "FILL_CONFLICT",
-            message="The broker reports a fill of the other side; not counted.",
-            data={"fill_id": fill.fill_id},
-        )
-        return False
-    with database.cursor() as cursor:
-        cursor.execute(
-            _COUNT,
-            [
-                order.pk, order.user_id, order.connection_id, order.instrument_id,
-                fill.exchange.value, trade_date,
-                fill.fill_id, fill.side.value, order.product, fill.quantity, fill.price,
-                fill.filled_at,
-            ],
-        )  # fmt: skip
-        if cursor.fetchone():
-            return True
     known = Fill.objects.get(
         connection_id=order.connection_id,
         exchange=fill.exchange,
-        trade_date=trade_date,
+        trade_date=_trade_date(fill),
         fill_id=fill.fill_id,
         side=fill.side,
     )
@@ -228,7 +246,6 @@ def _insert(edit: OrderEdit, fill: FillReport) -> bool:
             message="The broker reports a known fill with other numbers; the first is kept.",
             data={"fill_id": fill.fill_id, "quantity": fill.quantity, "price": str(fill.price)},
         )
-    return False
 
 
 def _fill_order(edit: OrderEdit, fill: FillReport) -> None:
@@ -250,12 +267,9 @@ def _fill_order(edit: OrderEdit, fill: FillReport) -> None:
         notifications.order_notify(
             edit, "order_revived", "A fill arrived for an order that was believed not to exist."
         )
-    audit.services.record(
+    edit.audit(
         "order.filled",
-        object_type="order",
-        object_id=order.pk,
-        user_id=order.user_id,
-        changes=data
+        data
         | {
             "symbol": ref_by_id(order.instrument_id).key,
             "side": order.side,
