@@ -1,10 +1,9 @@
-"""Brokers, connections and what a broker says, over HTTP. Each view reads, calls one service or
-selector, and shapes the answer.
+"""Brokers, connections and sessions over HTTP. Each view reads, calls one service or selector, and
+shapes the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -18,9 +17,8 @@ from rest_framework.views import APIView
 from audit.openapi import errors
 from brokerages import selectors, services
 from brokerages import serializers as shapes
-from brokerages.base import BrokerAdapter
 
-BROKERS, CONNECTIONS, LIVE = ["brokers"], ["connections"], ["connections: live"]
+BROKERS, CONNECTIONS = ["brokers"], ["connections"]
 
 SESSION_EXAMPLE = {
     "state": "ACTIVE",
@@ -43,11 +41,6 @@ CONNECTION_EXAMPLE = {
 }
 CONNECTION = OpenApiExample("Paper", CONNECTION_EXAMPLE, response_only=True)
 SESSION = OpenApiExample("Open", SESSION_EXAMPLE, response_only=True)
-FUNDS = OpenApiExample(
-    "Funds",
-    {"available": "748325.50", "used": "251674.50", "total": "1000000.00"},
-    response_only=True,
-)
 BROKER_ERRORS = {
     "s409": "`session_expired`, `no_session`: log in at the broker first.",
     "s422": "The broker refused.",
@@ -62,12 +55,6 @@ class OwnApi(APIView):
     def user_id(self, request: Request) -> UUID:
         return cast(UUID, request.user.pk)
 
-    def adapter(self, request: Request, connection_id: UUID) -> BrokerAdapter:
-        """Return the adapter of one of the caller's connections, with its session."""
-        return services.adapter_for(
-            selectors.connection_get(user_id=self.user_id(request), connection_id=connection_id)
-        )
-
 
 def read(kind: type[Serializer], data: Any) -> dict[str, Any]:
     """Return checked input.
@@ -78,27 +65,6 @@ def read(kind: type[Serializer], data: Any) -> dict[str, Any]:
     form = kind(data=data)
     form.is_valid(raise_exception=True)
     return cast(dict[str, Any], form.validated_data)
-
-
-def page(request: Request, rows: Sequence[Any], output: type[Serializer]) -> Response:
-    """Return one page of a list that the broker gave as a whole: the cursor is a place in it."""
-    query = read(shapes.PageInput, request.query_params.dict())
-    start = _whole(query["cursor"])
-    end = start + query["limit"]
-    return Response(
-        {
-            "results": output(rows[start:end], many=True).data,
-            "next": str(end) if len(rows) > end else None,
-        }
-    )
-
-
-def _whole(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not cursor.isdigit() or len(cursor) > 9:
-        raise ValidationError({"cursor": ["Must be the `next` of an earlier page."]})
-    return int(cursor)
 
 
 # --- Brokers --------------------------------------------------------------------------------------
@@ -357,83 +323,3 @@ class ConnectionSessionCheckApi(OwnApi):
     def post(self, request: Request, connection_id: UUID) -> Response:
         session = services.session_check(user_id=self.user_id(request), connection_id=connection_id)
         return Response(shapes.BrokerSessionOutput(session).data)
-
-
-# --- Live from the broker -------------------------------------------------------------------------
-
-
-class ConnectionProfileApi(OwnApi):
-    @extend_schema(
-        operation_id="connections_profile",
-        tags=LIVE,
-        summary="The user's profile at the broker",
-        responses={200: shapes.BrokerProfileOutput, **errors(401, 404, **BROKER_ERRORS)},
-    )
-    def get(self, request: Request, connection_id: UUID) -> Response:
-        profile = self.adapter(request, connection_id).fetch_profile()
-        return Response(shapes.BrokerProfileOutput(profile).data)
-
-
-class ConnectionFundsApi(OwnApi):
-    @extend_schema(
-        operation_id="connections_funds",
-        tags=LIVE,
-        summary="Money at the broker",
-        responses={200: shapes.FundsOutput, **errors(401, 404, **BROKER_ERRORS)},
-        examples=[FUNDS],
-    )
-    def get(self, request: Request, connection_id: UUID) -> Response:
-        funds = self.adapter(request, connection_id).fetch_funds()
-        return Response(shapes.FundsOutput(funds).data)
-
-
-class ConnectionHoldingsApi(OwnApi):
-    @extend_schema(
-        operation_id="connections_holdings",
-        tags=LIVE,
-        summary="Delivery shares at the broker",
-        parameters=[shapes.PageInput],
-        responses={200: shapes.BrokerHoldingPage, **errors(400, 401, 404, **BROKER_ERRORS)},
-    )
-    def get(self, request: Request, connection_id: UUID) -> Response:
-        holdings = self.adapter(request, connection_id).fetch_holdings()
-        return page(request, holdings, shapes.BrokerHoldingOutput)
-
-
-class ConnectionPositionsApi(OwnApi):
-    @extend_schema(
-        operation_id="connections_positions",
-        tags=LIVE,
-        summary="Positions at the broker, as the broker counts them",
-        parameters=[shapes.PageInput],
-        responses={200: shapes.BrokerPositionPage, **errors(400, 401, 404, **BROKER_ERRORS)},
-    )
-    def get(self, request: Request, connection_id: UUID) -> Response:
-        positions = self.adapter(request, connection_id).fetch_positions()
-        return page(request, positions, shapes.BrokerPositionOutput)
-
-
-class ConnectionOrdersApi(OwnApi):
-    @extend_schema(
-        operation_id="connections_orders",
-        tags=LIVE,
-        summary="The broker's order book of today",
-        parameters=[shapes.PageInput],
-        responses={200: shapes.BrokerOrderPage, **errors(400, 401, 404, **BROKER_ERRORS)},
-    )
-    def get(self, request: Request, connection_id: UUID) -> Response:
-        orders = self.adapter(request, connection_id).fetch_orders()
-        return page(request, orders, shapes.BrokerOrderOutput)
-
-
-class ConnectionTradesApi(OwnApi):
-    @extend_schema(
-        operation_id="connections_trades",
-        tags=LIVE,
-        summary="The broker's executions of today",
-        parameters=[shapes.PageInput],
-        responses={200: shapes.BrokerTradePage, **errors(400, 401, 404, **BROKER_ERRORS)},
-    )
-    def get(self, request: Request, connection_id: UUID) -> Response:
-        trades = self.adapter(request, connection_id).fetch_fills()
-        return page(request, trades, shapes.BrokerTradeOutput)

@@ -360,6 +360,7 @@ class PaperBook(models.Model):
     source = models.CharField(max_length=32)
     sequence = models.BigIntegerField()
     quoted_at = models.DateTimeField()
+    matched_at = models.DateTimeField()
     taken = models.JSONField(
         default=dict
     )  # {"BUY": {"100.05": 40}, "SELL": {}}: by the side that took

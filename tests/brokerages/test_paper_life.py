@@ -210,6 +210,15 @@ class TestQueue:
         ack = paper.buy(2)
         assert (ack.report.status, ack.fills) == (S.OPEN, ())
 
+    def test_source_that_starts_over_in_the_past_is_taken_after_a_moment(self, paper, market):
+        old = market.show(last=100)
+        market.show(last=105)
+        paper.buy(1)
+        market.quotes[1] = old
+        assert paper.buy(1).report.status is S.OPEN
+        market.now += timedelta(seconds=11)
+        assert paper.buy(1).fills[0].price == Decimal("100.5")
+
     def test_source_that_counts_anew_is_a_new_book(self, paper, market):
         market.show(last=100, asks=levels((100, 2)))
         market.show(last=100, asks=levels((100, 2)))

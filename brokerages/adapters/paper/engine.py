@@ -125,7 +125,7 @@ def _match(
     """Match one batch of orders, in priority order, in one transaction; return how many changed."""
     connections = list({moved.connection_id for moved in batch})
     accounts = store.lock_accounts(connections)
-    book = store.lock_book(instrument.id, quote)
+    book = store.lock_book(instrument.id, quote, now)
     records = store.lock_orders([moved.contender.order_id for moved in batch])
     positions = store.read_positions_of(connections, instrument.id)
     changes, held = Changes(book=book), set()

@@ -76,7 +76,7 @@ def match_now(
     side, instrument, quote = record.side, record.instrument, market.quote
     best = matching.best_price(quote, side) if quote and market.may_match else None
     if quote is not None and matching.crosses(side, record.limit, best):
-        book = store.lock_book(instrument.id, quote)
+        book = store.lock_book(instrument.id, quote, now)
         others = store.read_rivals(instrument.id, side, best, now)
         queue = [*(other for other in others if other.order_id != record.id), record.contender]
         levels = matching.open_levels(quote, side, book.taken.get(side.value, {}))

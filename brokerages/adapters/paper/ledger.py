@@ -19,6 +19,9 @@ sequences:
     cash − debt + Σ block of open orders + Σ margin of positions  =  starting cash + realised profit
 
 with cash and debt never negative.
+
+Left out: margin calls while a position loses, interest on borrowed shares, and the settlement of
+contracts at their expiry. Positions end by orders, the platform's own square-off included.
 """
 
 from __future__ import annotations

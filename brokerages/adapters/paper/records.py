@@ -180,6 +180,7 @@ class Book:
     source: str
     sequence: int
     quoted_at: datetime
+    matched_at: datetime
     taken: dict[str, dict[str, int]]
 
 

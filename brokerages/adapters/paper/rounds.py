@@ -109,7 +109,7 @@ def read_books(quotes: Mapping[int, Quote]) -> dict[int, Book]:
     with database.cursor() as cursor:
         cursor.execute(
             """
-            SELECT b.instrument_id, b.source, b.sequence, b.quoted_at, b.taken
+            SELECT b.instrument_id, b.source, b.sequence, b.quoted_at, b.matched_at, b.taken
             FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS q(id, source, sequence)
             JOIN brokerages_paperbook b
                 ON b.instrument_id = q.id AND b.source = q.source AND b.sequence = q.sequence
@@ -117,8 +117,8 @@ def read_books(quotes: Mapping[int, Quote]) -> dict[int, Book]:
             [ids, [quotes[i].source for i in ids], [quotes[i].sequence for i in ids]],
         )
         return {
-            number: Book(number, source, sequence, quoted_at, json.loads(taken))
-            for number, source, sequence, quoted_at, taken in cursor.fetchall()
+            number: Book(number, source, sequence, quoted_at, matched_at, json.loads(taken))
+            for number, source, sequence, quoted_at, matched_at, taken in cursor.fetchall()
         }
 
 

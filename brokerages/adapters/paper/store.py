@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
@@ -41,6 +41,9 @@ from brokerages.types import (
 )
 
 T = TypeVar("T")
+
+MOMENT = timedelta(seconds=10)
+"""How far one process's quotes may lag behind another's."""
 
 _OPEN = "('OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED')"
 
@@ -333,11 +336,14 @@ def _positions(where: str, params: list[Any]) -> list[PositionRecord]:
 # --- The book ------------------------------------------------------------------------------------
 
 
-def lock_book(instrument_id: int, quote: Quote) -> Book:
+def lock_book(instrument_id: int, quote: Quote, now: datetime) -> Book:
     """Lock what was taken from the instrument's book, for this quote's sequence.
 
+    A source that was started anew counts from the beginning: once nothing was matched for a while,
+    any quote is the latest.
+
     Raises:
-        StaleQuote: a newer book of the same source was matched already.
+        StaleQuote: a newer book of the same source was matched a moment ago.
     """
     row = _lock_book_row(instrument_id, quote.source)
     if row is None:
@@ -345,29 +351,30 @@ def lock_book(instrument_id: int, quote: Quote) -> Book:
             cursor.execute(
                 """
                 INSERT INTO brokerages_paperbook (
-                    instrument_id, source, sequence, quoted_at, taken
-                ) VALUES (%s, %s, %s, %s, '{}') ON CONFLICT DO NOTHING
+                    instrument_id, source, sequence, quoted_at, matched_at, taken
+                ) VALUES (%s, %s, %s, %s, %s, '{}') ON CONFLICT DO NOTHING
                 """,
-                [instrument_id, quote.source, quote.sequence, quote.at],
+                [instrument_id, quote.source, quote.sequence, quote.at, now],
             )
         row = _lock_book_row(instrument_id, quote.source)
         assert row is not None  # noqa: S101 - rows of this table are never deleted
-    sequence, quoted_at, taken = row
+    sequence, quoted_at, matched_at, taken = row
     if sequence == quote.sequence:
-        return Book(instrument_id, quote.source, sequence, quoted_at, json.loads(taken))
-    if sequence > quote.sequence and quoted_at >= quote.at:
+        return Book(instrument_id, quote.source, sequence, quoted_at, now, json.loads(taken))
+    behind = sequence > quote.sequence and quoted_at >= quote.at
+    if behind and now - matched_at < MOMENT:
         raise StaleQuote
-    return Book(instrument_id, quote.source, quote.sequence, quote.at, {})
+    return Book(instrument_id, quote.source, quote.sequence, quote.at, now, {})
 
 
-def _lock_book_row(instrument_id: int, source: str) -> tuple[int, datetime, str] | None:
+def _lock_book_row(instrument_id: int, source: str) -> tuple[int, datetime, datetime, str] | None:
     with database.cursor() as cursor:
         cursor.execute(
-            "SELECT sequence, quoted_at, taken FROM brokerages_paperbook "
+            "SELECT sequence, quoted_at, matched_at, taken FROM brokerages_paperbook "
             "WHERE instrument_id = %s AND source = %s FOR NO KEY UPDATE",
             [instrument_id, source],
         )
-        row: tuple[int, datetime, str] | None = cursor.fetchone()
+        row: tuple[int, datetime, datetime, str] | None = cursor.fetchone()
     return row
 
 

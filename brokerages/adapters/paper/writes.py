@@ -196,7 +196,8 @@ def _event(record: EventRecord) -> dict[str, Any]:
 
 
 _UPDATE_BOOK = """
-UPDATE brokerages_paperbook b SET sequence = n.sequence, quoted_at = n.quoted_at, taken = n.taken
+UPDATE brokerages_paperbook b SET
+    sequence = n.sequence, quoted_at = n.quoted_at, matched_at = n.matched_at, taken = n.taken
 FROM jsonb_populate_recordset(NULL::brokerages_paperbook, %s::jsonb) n
 WHERE b.instrument_id = n.instrument_id AND b.source = n.source
 """
@@ -208,5 +209,6 @@ def _book(book: Book) -> dict[str, Any]:
         "source": book.source,
         "sequence": book.sequence,
         "quoted_at": book.quoted_at,
+        "matched_at": book.matched_at,
         "taken": book.taken,
     }
