@@ -17,13 +17,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from config.liveness import WORKER_KEY
+from config.metrics import Backlogs, Own
 from config.renderers import encode
 from marketdata.feed import LEASE_KEY
 
 logger = logging.getLogger(__name__)
-
-# The platform's own numbers; modules register theirs here. No user ids or symbols as labels.
-METRICS = CollectorRegistry()
 
 OK, DEGRADED, DOWN = "ok", "degraded", "down"
 REDIS_SECONDS = 0.5
@@ -158,10 +156,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
                 {"error": {"code": "not_found", "message": "Nothing is found here.", "detail": {}}},
                 404,
             )
-    registry = METRICS
+    registry = CollectorRegistry()
+    registry.register(Backlogs())
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
         MultiProcessCollector(registry)
+    else:
+        registry.register(Own())
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

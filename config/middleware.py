@@ -1,6 +1,7 @@
 """What every answer carries: a request id, and for the API closed headers and CORS."""
 
 import re
+import time
 import uuid
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from django.utils.cache import patch_vary_headers
 
 from config.health import PROBES
 from config.logs import request_id
+from config.metrics import REQUESTS, SECONDS
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 CLOSED_POLICY = "default-src 'none'; frame-ancestors 'none'"
@@ -19,11 +21,13 @@ ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS = "authorization, content-type, idempotency-key, x-request-id, x-api-key"
 EXPOSED_HEADERS = "x-request-id, retry-after, idempotent-replayed"
 
+METHODS = frozenset({*ALLOWED_METHODS.split(", "), "HEAD"})
+
 Handler = Callable[[HttpRequest], HttpResponse]
 
 
 class RequestIdMiddleware:
-    """Put an ``X-Request-ID`` on the answer: the caller's if harmless, else a new one."""
+    """Count and time each answer; its id is the caller's ``X-Request-ID`` if harmless, or a new one."""
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
@@ -32,13 +36,20 @@ class RequestIdMiddleware:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         value = given if SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         request.request_id = value  # type: ignore[attr-defined]
-        token = request_id.set(value)
+        token, started = request_id.set(value), time.perf_counter()
         try:
             response = self.get_response(request)
         finally:
             request_id.reset(token)
+        SECONDS.observe(time.perf_counter() - started)
+        REQUESTS.labels(_method(request), response.status_code).inc()
         response["X-Request-ID"] = value
         return response
+
+
+def _method(request: HttpRequest) -> str:
+    """Return the method as a label: a caller may invent methods, and each label stays for ever."""
+    return str(request.method) if request.method in METHODS else "other"
 
 
 class ProbesMiddleware:

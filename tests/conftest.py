@@ -19,18 +19,17 @@ _running: list[Any] = []
 BASELINE = "baseline"  # schema that keeps the rows which migrations put in
 
 
-# --- Servers: PostgreSQL for the run, Valkey for each worker --------------------------------------
+# --- Servers: a PostgreSQL and a Valkey for each worker --------------------------------------
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start what the environment does not give. Workers of pytest-xdist find PostgreSQL running."""
-    run_dir = Path(os.environ["SAUDA_TEST_DIR"])
-    controller = not hasattr(config, "workerinput")
-    distributing = controller and bool(getattr(config.option, "numprocesses", None))
+    """Start what the environment does not give; where pytest-xdist distributes, in its workers."""
+    if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
+        return
     try:
-        if controller and not os.environ.get("DATABASE_URL"):
-            _start(servers.Postgres(run_dir, durable=False))
-        if not distributing and not os.environ.get("REDIS_URL"):
+        if not os.environ.get("DATABASE_URL"):
+            _start(servers.Postgres(settings.VAR_DIR, durable=False))
+        if not os.environ.get("REDIS_URL"):
             _start(servers.Valkey(settings.VAR_DIR, durable=False))
     except servers.ServerError as e:
         pytest_unconfigure(config)
@@ -51,6 +50,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         run_dir = Path(os.environ["SAUDA_TEST_DIR"])
         for folder in (run_dir, servers.home(run_dir), servers.socket_dir(run_dir)):
             shutil.rmtree(folder, ignore_errors=True)
+        for folder in run_dir.parent.glob("sauda-test-*"):  # of runs that were killed
+            if not Path("/proc", folder.name.rpartition("-")[2]).exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 # --- Network: this machine only ------------------------------------------------------------------

@@ -12,8 +12,8 @@ from config.settings.base import caches, database, env, logging_settings
 RUN_DIR = Path(
     os.environ.setdefault("SAUDA_TEST_DIR", f"{tempfile.gettempdir()}/sauda-test-{os.getpid()}")
 )
-# pytest-xdist: one PostgreSQL with a database for each worker, and a Valkey for each worker,
-# because publish and subscribe do not stay inside one Redis database.
+# pytest-xdist: servers for each worker. Publishing does not stay inside one Redis database, nor a
+# transaction's age inside one PostgreSQL database.
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 _number = int(_worker.removeprefix("gw") or 0)
 VAR_DIR = RUN_DIR / (_worker or "main")
@@ -26,7 +26,7 @@ AUDIT_KEY = "tests-only-audit-8Cx4zQm6Wt9Ls2Kb5Jp7"
 BROKER_WEBHOOK_SECRET = "tests-only-hook-6Ty1uIo4Pa7Sd3Fg8Hj5"  # noqa: S105
 BROKER_WEBHOOK_ADDITIONAL_SECRETS = ["tests-only-hook-2Zx7cVb5Nm9Qw4Er1Ty6"]
 
-DATABASES = {"default": database("DATABASE_URL", servers.postgres_url(RUN_DIR, servers.SUPERUSER))}
+DATABASES = {"default": database("DATABASE_URL", servers.postgres_url(VAR_DIR, servers.SUPERUSER))}
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 # On a server that was given, worker n uses the Redis databases 2n and 2n+1 after the address's.
 _given = env.redis("REDIS_URL", "")

@@ -10,7 +10,6 @@ from django.conf import settings
 
 from config import scratch
 from config.servers import SUPERUSER, postgres_url
-from config.settings.test import RUN_DIR
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def addresses(tmp_path_factory):
     folder = tmp_path_factory.mktemp("grants")
     with pytest.MonkeyPatch.context() as patch:
         if "DATABASE_URL" not in os.environ:
-            patch.setenv("DATABASE_URL", postgres_url(RUN_DIR, SUPERUSER, "postgres"))
+            patch.setenv("DATABASE_URL", postgres_url(settings.VAR_DIR, SUPERUSER, "postgres"))
         with scratch.databases(folder, f"sauda_grants_{os.getpid()}") as (owner, role):
             env = {
                 **os.environ,
@@ -76,7 +75,7 @@ def test_platforms_role_can_do_its_work(addresses, statement):
 
 
 def test_nothing_stays_of_a_scratch_database(addresses, tmp_path, monkeypatch):
-    admin = os.environ.get("DATABASE_URL") or postgres_url(RUN_DIR, SUPERUSER, "postgres")
+    admin = os.environ.get("DATABASE_URL") or postgres_url(settings.VAR_DIR, SUPERUSER, "postgres")
     monkeypatch.setenv("DATABASE_URL", admin)
     name = f"sauda_scratch_{os.getpid()}"
     with scratch.databases(tmp_path, name) as (owner, _):

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import redis
 from django.core.cache import cache
@@ -76,6 +80,40 @@ def test_unapplied_migration_is_not_ready(client, db, monkeypatch):
         ("", "Bearer ", 404),
     ],
 )
-def test_metrics_are_the_operators(client, token, given, status):
+def test_metrics_are_the_operators(client, db, token, given, status):
     with override_settings(METRICS_PUBLIC=False, METRICS_TOKEN=token):
         assert client.get("/metrics", HTTP_AUTHORIZATION=given).status_code == status
+
+
+def test_metrics_count_answers_and_what_waits(client, db):
+    client.get("/health")
+    client.generic("INVENTED", "/health")
+
+    text = client.get("/metrics").content.decode()
+
+    assert 'sauda_http_requests_total{method="GET",status="200"}' in text
+    assert 'method="other"' in text
+    assert "INVENTED" not in text
+    assert "sauda_http_seconds_bucket" in text
+    assert "# TYPE sauda_commands gauge" in text
+    assert "# TYPE sauda_audit_entries_oldest_seconds gauge" in text
+
+
+def test_metrics_of_several_processes_are_added_up(tmp_path):
+    program = (
+        "import os, django; django.setup()\n"
+        "from config import metrics\n"
+        "metrics.REQUESTS.labels('GET', 200).inc()\n"
+        "from prometheus_client import CollectorRegistry, generate_latest\n"
+        "from prometheus_client.multiprocess import MultiProcessCollector\n"
+        "found = CollectorRegistry(); MultiProcessCollector(found)\n"
+        "print(generate_latest(found).decode())\n"
+    )
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+        )
+
+    assert 'sauda_http_requests_total{method="GET",status="200"} 2.0' in done.stdout
