@@ -68,7 +68,10 @@ class EmailOtp(models.Model):
         RESET_PASSWORD = "RESET_PASSWORD"  # noqa: S105
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
+    # No constraint: checking it would take longer for an address that has an account.
+    user = models.ForeignKey(
+        User, null=True, on_delete=models.CASCADE, related_name="+", db_constraint=False
+    )
     email = models.EmailField(max_length=254)
     purpose = models.CharField(max_length=16, choices=Purpose.choices)
     nonce = models.BinaryField(max_length=16)

@@ -27,6 +27,15 @@ def user_by_email(*, email: str) -> User | None:
     return User.objects.filter(email=normal_email(email)).first()
 
 
+def user_id_by_email(*, email: str) -> UUID | None:
+    """Return the id of the active user of an address.
+
+    Builds no object, so that it takes as long for an address that has no account.
+    """
+    found = User.objects.filter(email=normal_email(email)).values_list("pk", "is_active").first()
+    return found[0] if found is not None and found[1] else None
+
+
 def session_list(*, user_id: UUID) -> QuerySet[LoginSession]:
     """Return the user's sessions that still stand, the most recently used first."""
     return LoginSession.objects.filter(

@@ -60,7 +60,7 @@ def code_request_throttle(purpose: Purpose, email: str, client: Client) -> None:
     throttles.hit("code_request_account", f"{purpose}|{email}")
 
 
-def code_create(purpose: Purpose, email: str, user: User | None, client: Client) -> UUID:
+def code_create(purpose: Purpose, email: str, user_id: UUID | None, client: Client) -> UUID:
     """Store a challenge in place of older ones and owe its mail, at once; returns its id."""
     key, now = settings.OTP_KEY, timezone.now()
     nonce, code = otp.new_nonce(), otp.new_code()
@@ -70,7 +70,7 @@ def code_create(purpose: Purpose, email: str, user: User | None, client: Client)
             email=email, purpose=purpose, used_at=None, replaced_at=None, expires_at__gt=now
         ).update(replaced_at=now)
         challenge = EmailOtp.objects.create(
-            user=user,
+            user_id=user_id,
             email=email,
             purpose=purpose,
             nonce=nonce,
@@ -84,13 +84,13 @@ def code_create(purpose: Purpose, email: str, user: User | None, client: Client)
             to=email,
             values=_mail_values(purpose, challenge.pk, nonce, code),
             expires_at=challenge.expires_at,
-            deliver=user is not None,
+            deliver=user_id is not None,
         )
         record(
             "auth.code_requested",
             object_type="challenge",
             object_id=challenge.pk,
-            user_id=user.pk if user else None,
+            user_id=user_id,
             changes={"purpose": purpose},
         )
     return challenge.pk
@@ -140,7 +140,7 @@ def code_answer(
     challenges = EmailOtp.objects.filter(email=email, purpose=purpose)
     if challenge_id is not None:
         challenges = challenges.filter(pk=challenge_id)
-    challenge = challenges.select_related("user").order_by(F("created_at").desc()).first()
+    challenge = challenges.order_by(F("created_at").desc()).first()
     if challenge is None:
         return None
     with connection.cursor() as cursor:
@@ -158,6 +158,7 @@ def code_answer(
         )
         row = cursor.fetchone()
     met = row is not None and row[0]
+    # The user is looked up only now: not yet for a wrong code, which must take the same time for all.
     return Answer(challenge.pk, email, challenge.user) if met else None
 
 

@@ -12,7 +12,7 @@ from accounts.errors import Busy, InvalidCode, WrongPassword
 from accounts.managers import normal_email
 from accounts.models import EmailOtp, LoginSession, User
 from accounts.passwords import password_judge, password_matches
-from accounts.selectors import user_by_email, user_get
+from accounts.selectors import user_get, user_id_by_email
 from accounts.services import codes, sessions, sign_in
 from accounts.services.mail import mail_enqueue
 from accounts.tokens import TokenPair
@@ -66,9 +66,8 @@ def password_reset_request(*, email: str, client: Client) -> UUID:
     """
     email = normal_email(email)
     codes.code_request_throttle(Purpose.RESET_PASSWORD, email, client)
-    user = user_by_email(email=email)
-    known = user if user is not None and user.is_active else None
-    return codes.code_create(Purpose.RESET_PASSWORD, email, known, client)
+    user_id = user_id_by_email(email=email)
+    return codes.code_create(Purpose.RESET_PASSWORD, email, user_id, client)
 
 
 def password_reset_confirm(

@@ -15,7 +15,7 @@ from accounts.errors import Busy, EmailTaken, InvalidCredentials, InvalidOtp
 from accounts.managers import normal_email
 from accounts.models import EmailOtp, LoginSession, User
 from accounts.passwords import password_judge, password_matches
-from accounts.selectors import user_by_email
+from accounts.selectors import user_by_email, user_id_by_email
 from accounts.services import codes, sessions
 from accounts.services.mail import mail_enqueue
 from accounts.tokens import TokenPair
@@ -60,7 +60,7 @@ def user_register(
                 user_id=user.pk,
                 actor=Actor(ActorKind.USER, user.pk),
             )
-            codes.code_create(EmailOtp.Purpose.VERIFY_EMAIL, user.email, user, client)
+            codes.code_create(EmailOtp.Purpose.VERIFY_EMAIL, user.email, user.pk, client)
     except IntegrityError:
         raise EmailTaken from None
     return user
@@ -86,7 +86,7 @@ def credentials_check(*, email: str, password: str, client: Client) -> User:
         throttles.backoff_undo(email)
         raise
     if user is None or not matches:
-        _signin_failed(email, user, Method.PASSWORD)
+        _signin_failed(email, user.pk if user else None, Method.PASSWORD)
         raise InvalidCredentials
     throttles.backoff_clear(email)
     return user
@@ -106,9 +106,8 @@ def otp_request(*, email: str, client: Client) -> UUID:
     """
     email = normal_email(email)
     codes.code_request_throttle(EmailOtp.Purpose.LOGIN, email, client)
-    return codes.code_create(
-        EmailOtp.Purpose.LOGIN, email, _active(user_by_email(email=email)), client
-    )
+    user_id = user_id_by_email(email=email)
+    return codes.code_create(EmailOtp.Purpose.LOGIN, email, user_id, client)
 
 
 def otp_login(
@@ -134,7 +133,7 @@ def otp_check(*, email: str, code: str, challenge_id: UUID | None = None, client
         answer = codes.code_answer(EmailOtp.Purpose.LOGIN, email, code, challenge_id)
         user = _active(answer.user) if answer else None
         if user is None:
-            _signin_failed(email, user_by_email(email=email), Method.OTP)
+            _signin_failed(email, user_id_by_email(email=email), Method.OTP)
         else:
             user = _mailbox_proved(user, client)
     if user is None:  # raised here, so that the count of tries and the log are committed
@@ -206,14 +205,14 @@ def _active(user: User | None) -> User | None:
     return user if user is not None and user.is_active else None
 
 
-def _signin_failed(email: str, user: User | None, method: LoginSession.Method) -> None:
+def _signin_failed(email: str, user_id: UUID | None, method: LoginSession.Method) -> None:
     """Log a failure under the account; the address by a pseudonym, since the log cannot forget."""
     message = b"audit-address|" + email.encode()
     pseudonym = hmac.digest(settings.OTP_KEY.encode(), message, "sha256").hex()[:16]
     record(
         "auth.signin_failed",
         object_type="user",
-        object_id=user.pk if user else "",
-        user_id=user.pk if user else None,
+        object_id=user_id or "",
+        user_id=user_id,
         changes={"method": method, "address": pseudonym},
     )

@@ -58,7 +58,7 @@ def email_verify_request(*, user_id: UUID, client: Client) -> UUID | None:
     if user.email_verified:
         return None
     codes.code_request_throttle(Purpose.VERIFY_EMAIL, user.email, client)
-    return codes.code_create(Purpose.VERIFY_EMAIL, user.email, user, client)
+    return codes.code_create(Purpose.VERIFY_EMAIL, user.email, user.pk, client)
 
 
 def email_verify_confirm(
