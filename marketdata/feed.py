@@ -156,7 +156,12 @@ class Feed:
 
 
 def choose(listings: Iterable[Listing], source: DataSource | None) -> list[Listing]:
-    """Return all but options, and the options around the money of each nearest expiry."""
+    """Return all that a source with a list of its own has; of one that has everything, all but
+    options, and the options around the money of each nearest expiry.
+    """
+    own = None if source is None else source.symbols()
+    if own is not None:
+        return [listing for listing in listings if listing.key in own]
     chosen: list[Listing] = []
     options: dict[str, list[Listing]] = {}
     for listing in listings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -89,6 +89,10 @@ class DataSource(ABC):
             if quote is not None and seen.get(listing.ref.id) != quote.sequence:
                 seen[listing.ref.id] = quote.sequence
                 yield listing, quote
+
+    def symbols(self) -> Collection[str] | None:
+        """Return the keys of all that the source has, or None where it has everything."""
+        return None
 
     def quotes(self, listings: Iterable[Listing], at: datetime) -> list[Quote]:
         """Return the quotes of those that the source has."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -139,6 +139,9 @@ class ReplaySource(DataSource):
         self.recording, self.speed, self.started_at, self.loop = recording, speed, started_at, loop
         self.minutes = sorted({start for track in recording.values() for start in track.starts})
         self._shapes: dict[int, BookShape] = {}
+
+    def symbols(self) -> Collection[str]:
+        return self.recording.keys()
 
     @property
     def bar_seconds(self) -> float:

@@ -207,6 +207,17 @@ def test_a_replay_reaches_other_processes_through_redis(client, settings, tmp_pa
     assert quotes_latest([ref]) == [quote]
 
 
+def test_a_replay_publishes_all_that_it_plays_and_nothing_else(tmp_path):
+    option = max(x.key for x in selectors.listings_active() if x.is_option)
+    path = tmp_path / "day.csv"
+    path.write_text(
+        f"symbol,datetime,open,high,low,close\n{option},2025-10-03 09:15,280.05,281,254.6,254.6\n"
+    )
+    source = ReplaySource(read_recording(path), speed=1, started_at=datetime.now(UTC))
+
+    assert [x.key for x in choose(selectors.listings_active(), source)] == [option]
+
+
 def test_options_near_the_money_are_of_the_nearest_expiry():
     instruments_load()  # all strikes
     chosen = choose(selectors.listings_active(), source_current())
