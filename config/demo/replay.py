@@ -9,6 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from config.demo import figures, market, orders, sign_in
 from config.demo.arithmetic import shown
@@ -51,21 +52,16 @@ class RecordedDay:
         self.tracks: dict[str, list[Bar]] = {}  # by symbol
 
     def read(self, run: Run) -> str:
-        """Find out which instruments are played, and take one that can be traded."""
-        recorded = _tracks(self.path)
-        played = _played(run, recorded)
-        for row, last in played:
-            name = next((n for n in (row["symbol"], row["trading_symbol"]) if n in recorded), None)
-            if name is None:
-                name = next((n for n, bars in recorded.items() if last in _prices(bars)), None)
-            if name is not None:
-                self.tracks[row["symbol"]] = recorded[name]
-                if row["is_tradable"] and not run.instrument:
-                    run.symbol, run.instrument = row["symbol"], row
-        expect(bool(self.tracks), "instruments of the recording with quotes", sorted(recorded))
-        expect(bool(run.instrument), "one that can be traded", sorted(self.tracks))
-        minutes = len(next(iter(self.tracks.values())))
-        return f"{', '.join(self.tracks)}: {minutes} minutes at {self.speed} times their speed"
+        """Find the instruments that are played, and take one that can be traded."""
+        for name, bars in _tracks(self.path).items():
+            symbol = _symbol(run, name)
+            self.tracks[symbol] = bars
+            found = run.api.get(f"/instruments/{quote(symbol)}")
+            if found["is_tradable"] and not run.instrument:
+                run.symbol, run.instrument = symbol, found
+        expect(bool(run.instrument), "an instrument that can be traded", sorted(self.tracks))
+        minutes = max(map(len, self.tracks.values()))
+        return f"{minutes} minutes, {self.speed} times as fast, {run.symbol} to trade"
 
     def watch(self, run: Run) -> str:
         """Every price that comes stands in the file, in the file's order and at the asked speed."""
@@ -141,24 +137,22 @@ def _tracks(path: Path) -> dict[str, list[Bar]]:
     return found
 
 
-def _prices(bars: list[Bar]) -> set[Decimal]:
-    return {price for bar in bars for price in bar}
+def _symbol(run: Run, name: str) -> str:
+    """Return which instrument a column's prefix, or a symbol in the file, stands for.
 
-
-def _played(run: Run, recorded: dict[str, list[Bar]]) -> list[tuple[dict[str, Any], Decimal]]:
-    """Return every instrument that may be meant and is being played, with its price."""
-    rows = run.api.all("/instruments", q="NIFTY", limit="200") if "nifty" in recorded else []
-    for name in recorded:
-        rows += run.api.get("/instruments", params={"q": name.rpartition(":")[2]})["results"]
-    by_symbol = {row["symbol"]: row for row in rows}
-    symbols = sorted(by_symbol)
-    played = []
-    for start in range(0, len(symbols), 400):
-        body = [{"symbol": symbol} for symbol in symbols[start : start + 400]]
-        for symbol, quote in run.api.post("/ltp-quote", body)["data"].items():
-            if quote.get("source") == "replay":
-                played.append((by_symbol[symbol], Decimal(quote["last_price"])))
-    return played
+    Raises:
+        Failed: no option is being played.
+    """
+    if name == "nifty":
+        return INDEX
+    if name not in ("call", "put"):
+        return name if ":" in name else f"NSE:{name}"
+    path = f"/instruments/{quote(INDEX)}"
+    expiry = run.api.get(f"{path}/expiries")["results"][-1]
+    chain = run.api.get(f"{path}/option-chain", params={"expiry": expiry})["results"]
+    played = [strike[name]["symbol"] for strike in chain if strike[name]["last_price"] is not None]
+    expect(len(played) == 1, f"one {name} of {expiry} that is played", played)
+    return str(played[0])
 
 
 def _minutes_played(symbol: str, bars: list[Bar], prices: list[Decimal]) -> int:

@@ -1,15 +1,21 @@
 """Steps: an account, its sessions, and who else may see nothing."""
 
+import time
 from pathlib import Path
 
 from config.demo.client import Api, mailed_code
 from config.demo.report import expect, expect_equal
 from config.demo.run import Person, Run
 
+HEALTH_SECONDS = 20.0
+
 
 def health(run: Run) -> str:
-    facts = run.api.get("/health", root="")
-    expect_equal("status", "ok", facts["status"])
+    """Wait until every part is well: a worker that has just started is not known to work yet."""
+    until = time.monotonic() + HEALTH_SECONDS
+    while (facts := run.api.get("/health", root=""))["status"] != "ok":
+        expect(time.monotonic() < until, "a platform whose parts are all well", facts)
+        time.sleep(0.1)
     return ", ".join(f"{name} {state}" for name, state in facts["parts"].items())
 
 
