@@ -52,3 +52,19 @@ class ConnectForm(forms.Form):
                 self.add_error(name, "This is needed.")
         else:
             self.add_error(None, error.message)
+
+
+class LoginForm(forms.Form):
+    """Opens a broker session; where the broker gives its user a token for it, that is asked for."""
+
+    grant = forms.CharField(
+        label="Token from the address you were sent back to",
+        max_length=2000,
+        help_text="Often called request_token or code.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, data: Mapping[str, str] | None = None, *, interactive: bool) -> None:
+        super().__init__(data, label_suffix="")
+        if not interactive:
+            del self.fields["grant"]

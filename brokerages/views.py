@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.core import signing
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -16,10 +17,11 @@ from accounts.pages import signed_in, user_id_of
 from brokerages import selectors, services
 from brokerages.base import BrokerAdapter, SessionRenewal
 from brokerages.errors import BrokerError
-from brokerages.forms import ConnectForm
+from brokerages.forms import ConnectForm, LoginForm
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.problems import BrokerageError, NotFound
 from brokerages.registry import BROKER_NAMES, adapter_class
+from brokerages.services.adapters import adapter_without_session
 
 UNPROCESSABLE = 422
 PAPER = "paper"
@@ -133,15 +135,47 @@ def disable(request: HttpRequest, connection_id: UUID) -> HttpResponseBase:
     return redirect("pages:connections")
 
 
-@require_GET
+@require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
+@sensitive_post_parameters()
 def login(request: HttpRequest, connection_id: UUID) -> HttpResponseBase:
-    """Send the user to the broker's own login page."""
+    """Open the day's session: at the broker's own page where it wants its user, else at once."""
+    user_id = user_id_of(request)
     try:
-        selectors.connection_get(user_id=user_id_of(request), connection_id=connection_id)
+        connection = selectors.connection_get(user_id=user_id, connection_id=connection_id)
     except NotFound as e:
         raise Http404 from e
-    return redirect("pages:connections")
+    adapter = adapter_class(connection.broker)
+    interactive = adapter.capabilities.session_renewal is SessionRenewal.INTERACTIVE
+    form = LoginForm(request.POST if request.method == "POST" else None, interactive=interactive)
+    if form.is_bound and form.is_valid():
+        try:
+            services.session_open(
+                user_id=user_id,
+                connection_id=connection_id,
+                grant=form.cleaned_data.get("grant") or None,
+            )
+        except BrokerError as e:
+            form.add_error(None, e.message)
+        else:
+            messages.success(request, f"{connection.label} is logged in.")
+            return redirect("pages:connections")
+    context = {
+        "form": form,
+        "connection": connection,
+        "broker": _broker(adapter),
+        "address": _login_address(connection) if interactive else "",
+    }
+    status = UNPROCESSABLE if form.is_bound and form.errors else 200
+    return render(request, "brokerages/login.html", context, status=status)
+
+
+def _login_address(connection: BrokerConnection) -> str:
+    state = signing.dumps(str(connection.pk), salt="broker-login")
+    try:
+        return adapter_without_session(connection).login_url(state)
+    except BrokerError:  # its secrets cannot be read, or it has no such page
+        return ""
 
 
 def _brokers() -> list[dict[str, Any]]:
@@ -185,7 +219,7 @@ def _row(connection: BrokerConnection) -> dict[str, Any]:
         "last_error": session.last_error if session else "",
         "state_words": words,
         "state_tone": tone,
-        "needs_login": connection.broker != PAPER and state is not BrokerSession.State.ACTIVE,
+        "needs_login": state is not BrokerSession.State.ACTIVE,
     }
 
 

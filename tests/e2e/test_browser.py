@@ -270,6 +270,16 @@ def test_the_hands_stay_on_the_keyboard(visitor: Open) -> None:
     expect(page.locator("#ticket-title")).to_contain_text("Sell INFY")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
+    # the row under the pointer is meant, not the one that was pressed before
+    page.locator('.wl-row[data-symbol="NSE:TCS"]').hover()
+    page.get_by_role("button", name="Depth of TCS").click()
+    page.locator('.wl-row[data-symbol="NSE:SBIN"]').hover()
+    page.keyboard.press("b")
+    expect(page.locator("#ticket-title")).to_contain_text("Buy SBIN")
+    page.keyboard.press("Escape")
+    page.locator('.wl-row[data-symbol="NSE:NIFTY 50"]').hover()
+    page.keyboard.press("b")  # an index cannot be bought
+    expect(page.get_by_role("dialog")).to_be_hidden()
     page.keyboard.press("/")
     page.keyboard.type("wipro")
     page.get_by_role("button", name="Watch WIPRO").click()

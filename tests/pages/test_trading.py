@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from brokerages.base import CredentialField
+from brokerages.adapters.paper.adapter import PaperAdapter
+from brokerages.base import CredentialField, SessionRenewal
+from brokerages.errors import Refused
 from brokerages.forms import ConnectForm
-from brokerages.models import BrokerConnection
+from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.problems import InvalidConnection
 from marketdata.panels import STARTERS
 from marketdata.selectors import watchlist_list, watchlist_symbols
@@ -289,6 +292,39 @@ def test_a_broker_is_made_default_and_disabled(visitor: Visitor) -> None:
     first.refresh_from_db()
     assert first.is_default
     assert "Disabled" in text(visitor.get("/connections"))
+
+
+def test_a_broker_that_wants_its_user_is_logged_in_at(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able = replace(PaperAdapter.capabilities, session_renewal=SessionRenewal.INTERACTIVE)
+    monkeypatch.setattr(PaperAdapter, "capabilities", able)
+    monkeypatch.setattr(
+        PaperAdapter, "login_url", lambda self, state: f"https://broker.test/?state={state}"
+    )
+    connection = BrokerConnection.objects.get(user_id=visitor.user.pk)
+    BrokerSession.objects.update(state=BrokerSession.State.LOGIN_NEEDED)
+    assert "Log in needed" in text(visitor.get("/connections"))
+    path = f"/connections/{connection.pk}/login"
+    assert 'href="https://broker.test/?state=' in visitor.get(path).content.decode()
+    assert visitor.post(path).status_code == 422
+    assert visitor.post(path, {"grant": "token"})["Location"] == "/connections"
+    assert "is logged in" in text(visitor.get("/connections"))
+
+    def refuse(self: PaperAdapter, grant: str | None) -> None:
+        raise Refused("The token has expired.", broker="paper")
+
+    monkeypatch.setattr(PaperAdapter, "open_session", refuse)
+    again = visitor.post(path, {"grant": "token"})
+    assert again.status_code == 422
+    assert "The token has expired." in text(again)
+
+
+def test_a_broker_that_does_without_its_user_is_logged_in_by_a_button(visitor: Visitor) -> None:
+    connection = BrokerConnection.objects.get(user_id=visitor.user.pk)
+    path = f"/connections/{connection.pk}/login"
+    assert "grant" not in visitor.get(path).content.decode()
+    assert visitor.post(path)["Location"] == "/connections"
 
 
 def test_the_connect_form_asks_for_what_the_broker_needs() -> None:

@@ -45,6 +45,7 @@ function scan() {
   quotes.scan();
   spark.scan();
   chart.scan();
+  keys.scan();
   showState(feed.currentState());
   if ($('[data-view="notifications"]')) clearToasts();
 }

@@ -133,7 +133,7 @@ class Chart {
     for (const price of roundPrices(low, high, Math.max(3, Math.floor(priceFoot / 56)))) {
       const at = Math.round(y(price)) + 0.5;
       line(pen, 0, at, right, at);
-      pen.fillText(inr(price), right + 8, at);
+      if (Math.abs(at - y(shown.at(-1).close)) > 15) pen.fillText(inr(price), right + 8, at);
     }
     const apart = Math.ceil(86 / step);
     let day = "";

@@ -14,6 +14,20 @@ const areOff = () => {
   }
 };
 
+/** Show on the account page whether they are on. */
+export function scan() {
+  const box = $("[data-keys-toggle]");
+  if (box) box.checked = !areOff();
+}
+
+function switchTo(on) {
+  try {
+    localStorage.setItem("sauda-keys", on ? "on" : "off");
+  } catch {
+    /* storage is off: they stay on */
+  }
+}
+
 function escape() {
   for (const menu of $$("details[data-menu][open]")) {
     menu.open = false;
@@ -23,6 +37,9 @@ function escape() {
 }
 
 export function start() {
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-keys-toggle]")) switchTo(event.target.checked);
+  });
   document.addEventListener("keydown", (event) => {
     if (event.metaKey || event.ctrlKey || event.altKey || event.defaultPrevented) return;
     if (event.key === "Escape") {

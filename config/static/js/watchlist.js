@@ -4,10 +4,15 @@ import { $, $$, icon, isPhone } from "sauda/dom";
 
 export const selectedRow = () => $(".wl-row[data-selected]");
 
-/** The instrument that B and S mean: the marked row, else the one whose page is open. */
+/**
+ * The instrument that B and S mean: the row under the pointer, else the one with the focus, else the marked one,
+ * else the one whose page is open. What cannot be traded is none.
+ */
 export function selectedSymbol() {
-  const hovered = $(".wl-row:hover, .wl-row:focus-within");
-  return (hovered ?? selectedRow())?.dataset.symbol ?? $("[data-current-symbol]")?.dataset.currentSymbol ?? $(".wl-row")?.dataset.symbol;
+  const row = $(".wl-row:hover") ?? $(".wl-row:focus-within") ?? selectedRow();
+  if (row) return $("[data-ticket]", row) ? row.dataset.symbol : null;
+  const page = $("[data-current-symbol]");
+  return page && $("[data-ticket]", page) ? page.dataset.currentSymbol : null;
 }
 
 export function select(row, { focus = false } = {}) {
