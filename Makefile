@@ -18,7 +18,7 @@ define install
 		|| $(BIN)/python -m pip install -q --no-deps --require-hashes -r $(1)
 endef
 
-.PHONY: run demo admin test check bench production-smoke requirements
+.PHONY: run demo admin test check fuzz bench production-smoke requirements
 
 run: $(VENV)/embedded
 	@$(MANAGE) run_embedded $(OPTIONS)
@@ -43,6 +43,10 @@ check: $(VENV)/dev
 		REDIS_URL=redis://127.0.0.1/0 ALLOWED_HOSTS=sauda.invalid PUBLIC_URL=https://sauda.invalid \
 		EMAIL_HOST=127.0.0.1 DEFAULT_FROM_EMAIL=no-reply@sauda.invalid \
 		$(MANAGE) check --deploy --fail-level WARNING --settings=config.settings.production
+
+# Schemathesis over every operation of the API description, in some four minutes.
+fuzz: $(VENV)/dev
+	@$(BIN)/python -m tests.contract.fuzz $(ARGS)
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench $(ARGS)
