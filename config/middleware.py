@@ -27,7 +27,7 @@ Handler = Callable[[HttpRequest], HttpResponse]
 
 
 class RequestIdMiddleware:
-    """Count and time each answer; its id is the caller's ``X-Request-ID`` if harmless, or a new one."""
+    """Count and time each answer; give it the caller's ``X-Request-ID`` if harmless, or a new."""
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response

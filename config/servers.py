@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ POSTGRES_SOCKET = ".s.PGSQL.5432"
 READY_SECONDS = 30.0
 # Redis databases: 0 for Celery, events and locks, 1 for the cache. The tests use two per worker.
 REDIS_DATABASES = 32
+
+
+_making = threading.Lock()
 
 
 class ServerError(ConfigurationError):
@@ -395,12 +399,13 @@ def _clear_elsewhere(var: Path) -> None:
 
 def _make_private(*folders: Path) -> None:
     """Make folders that only the servers' user may enter."""
-    for folder in folders:
-        processes.make_folder(folder.parent)
-        if not folder.exists():
-            folder.mkdir(mode=0o700)
-            _give_away(folder)
-        _must_be_ours(folder)
+    with _making:  # both servers have the folder of the sockets, and are prepared at once
+        for folder in folders:
+            processes.make_folder(folder.parent)
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+                _give_away(folder)
+            _must_be_ours(folder)
 
 
 def _give_away(folder: Path) -> None:

@@ -12,6 +12,9 @@ from config import scratch
 from config.servers import SUPERUSER, postgres_url
 
 
+pytestmark = pytest.mark.xdist_group("grants")
+
+
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory):
     """A database that `prepare` has made as a deployment does: for its owner, for the platform."""
