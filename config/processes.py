@@ -87,6 +87,37 @@ def end(child: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) ->
             child.wait(seconds)
 
 
+def program(process: int) -> str:
+    """Return the name of the program that a process runs; '' if there is none, or a dead one."""
+    if not Path("/proc/self").exists():
+        answer = subprocess.run(  # noqa: S603
+            ["ps", "-o", "comm=", "-p", str(process)],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Path(answer.stdout.strip()).name
+    try:
+        # number (name) state ...; a name may hold anything
+        name, _, fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")
+    except OSError:
+        return ""
+    return "" if fields.split()[0] in {"Z", "X"} else name.partition("(")[2]
+
+
+def end_other(process: int, *steps: tuple[signal.Signals, float]) -> None:
+    """Like ``end``, for a process that is not our child."""
+    name = program(process)
+    for number, seconds in (*steps, (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if program(process) != name:
+                return
+            time.sleep(0.02)
+
+
 def living_in(folder: Path) -> list[int]:
     """Return the processes, other than ours, whose working directory is ``folder``. Linux only."""
     found = []

@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -35,6 +36,7 @@ ELSEWHERE = Path("/var/lib/sauda")  # for root, whose own folders the lowered us
 SOCKET_PATH_LIMIT = 100  # the kernel's is 107 bytes with the end mark; some clients take less
 POSTGRES_SOCKET = ".s.PGSQL.5432"
 READY_SECONDS = 30.0
+NO_PROCESS = 99_999_999  # above every kernel's limit
 # Redis databases: 0 for Celery, events and locks, 1 for the cache. The tests use two per worker.
 REDIS_DATABASES = 32
 
@@ -191,12 +193,7 @@ class Postgres:
                 f"Cannot start: PostgreSQL {made_by} made the data in {self.data}, and this is "
                 f"{running}. Dump them with the old version and restore them, or set DATABASE_URL."
             )
-        processes.end_orphans(self.data, (signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0))
-        if Path(
-            "/proc/self"
-        ).exists():  # nothing works in the folder any more, whatever the file says
-            for stale in (self.data / "postmaster.pid", self.socket, Path(f"{self.socket}.lock")):
-                stale.unlink(missing_ok=True)
+        self._end_orphans()
 
     def start(self) -> None:
         """Start the server, prepared before, without waiting; from the main thread."""
@@ -258,6 +255,22 @@ class Postgres:
         if not self.durable:
             _clear_elsewhere(self.var)
 
+    def _end_orphans(self) -> None:
+        """Stop a server that a killed supervisor left, and outdate any lock that was left."""
+        steps = (signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0)
+        lock = self.data / "postmaster.pid"
+        with contextlib.suppress(OSError, ValueError):
+            process = int(lock.read_text().partition("\n")[0])
+            if processes.program(process) == "postgres":
+                processes.end_other(process, *steps)
+        processes.end_orphans(self.data, *steps)
+        with contextlib.suppress(OSError):
+            # The number may be another process's by now, which PostgreSQL would take for a server.
+            # The lines below it stay: by them PostgreSQL sees whether its memory is still in use.
+            lines = lock.read_text().partition("\n")[2]
+            lock.write_text(f"{NO_PROCESS}\n{lines}")
+            Path(f"{self.socket}.lock").unlink(missing_ok=True)
+
     def _initialise(self) -> None:
         draft = self.data.with_name("postgres.new")  # renamed when whole, so a kill leaves no half
         shutil.rmtree(draft, ignore_errors=True)
@@ -315,6 +328,11 @@ class Valkey:
         _must_be_ours(self.data)
         program = find_valkey()
         self.program = _readable_programs(program.parent, home(self.var)) / program.name
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as orphan:
+            orphan.connect(str(self.socket))
+            orphan.sendall(b"SHUTDOWN NOSAVE NOW\r\n")  # the append-only file has what was written
+            orphan.settimeout(5.0)
+            orphan.recv(1024)  # ends when the server has
         processes.end_orphans(self.data, (signal.SIGTERM, 5.0))
         self.socket.unlink(missing_ok=True)
 

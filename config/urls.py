@@ -7,6 +7,12 @@ from accounts.views import landing
 from config import docs, health, information
 
 urlpatterns = [
+    # Django tries one after the other: what programs ask for all the time comes first.
+    path("api/v1/", include("trading.urls")),
+    path("api/v1/", include("marketdata.urls")),
+    path("api/v1/auth/", include("accounts.urls")),
+    path("api/v1/", include("brokerages.urls")),
+    path("api/v1/", include("audit.urls")),
     path("", information.home(landing), name="home"),
     path("health", health.health, name="health"),
     *(path(name, probe, name=name) for name, probe in health.PROBES.items()),
@@ -15,11 +21,6 @@ urlpatterns = [
     path("redoc", docs.redoc, name="redoc"),
     path("admin/", admin.site.urls),
     path("", include("config.pages")),
-    path("api/v1/auth/", include("accounts.urls")),
-    path("api/v1/", include("audit.urls")),
-    path("api/v1/", include("brokerages.urls")),
-    path("api/v1/", include("marketdata.urls")),
-    path("api/v1/", include("trading.urls")),
 ]
 
 handler400 = "config.exceptions.bad_request"
