@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,12 @@ from django.utils import timezone
 
 from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.errors import InsufficientFunds, NotSent, OutcomeUnknown, RateLimited
+from brokerages.services import adapter_for
+from brokerages.types import Side
 from tests.trading.conftest import Trader, work
 from trading.models import Fill, Order, OrderCommand
 from trading.services import reconciliation
+from trading.services.reports import fill_apply
 
 RESTING = {"order_type": "LIMIT", "price": "2450.00"}
 
@@ -174,3 +178,32 @@ def test_a_cancel_waits_for_an_order_whose_outcome_is_unknown(trader: Trader, pl
     work()
 
     assert trader.order(order["id"])["status"] == "CANCELLED"
+
+
+def test_a_contradicting_fill_is_noted_once_and_not_counted(trader: Trader):
+    order = trader.placed()
+    stored = Order.objects.get()
+    (fill,) = adapter_for(stored.connection_id).fetch_fills()
+
+    for changed in (replace(fill, quantity=7), replace(fill, side=Side.SELL)):
+        for _ in range(3):
+            fill_apply(connection_id=stored.connection_id, broker="paper", fill=changed)
+
+    after = trader.order(order["id"])
+    assert (after["filled_quantity"], after["status"]) == (10, "FILLED")
+    assert trader.events(order["id"]).count("FILL_CONFLICT") == 2
+    assert Fill.objects.count() == 1
+
+
+def test_more_than_ordered_is_recorded_not_clamped(trader: Trader):
+    order = trader.placed()
+    stored = Order.objects.get()
+    (fill,) = adapter_for(stored.connection_id).fetch_fills()
+
+    again = replace(fill, fill_id="P-extra", quantity=4)
+    fill_apply(connection_id=stored.connection_id, broker="paper", fill=again)
+
+    after = trader.order(order["id"])
+    assert (after["filled_quantity"], after["pending_quantity"]) == (14, 0)
+    assert "OVERFILL" in trader.events(order["id"])
+    assert trader.get("/positions")["results"][0]["quantity"] == 14

@@ -209,11 +209,7 @@ def _count(edit: OrderEdit, fills: Sequence[FillReport]) -> list[tuple[str, dict
 def _is_ours(edit: OrderEdit, fill: FillReport) -> bool:
     if fill.side == edit.order.side:
         return True
-    edit.note(
-        "FILL_CONFLICT",
-        message="The broker reports a fill of the other side; not counted.",
-        data={"fill_id": fill.fill_id},
-    )
+    _conflict(edit, fill, "The broker reports a fill of the other side; not counted.")
     return False
 
 
@@ -241,11 +237,17 @@ def _compare(edit: OrderEdit, fill: FillReport) -> None:
     )
     if (known.order_id, known.quantity, known.price) != (order.pk, fill.quantity, fill.price):
         # the first is kept: whichever is wrong, a person has to look at it
-        edit.note(
-            "FILL_CONFLICT",
-            message="The broker reports a known fill with other numbers; the first is kept.",
-            data={"fill_id": fill.fill_id, "quantity": fill.quantity, "price": str(fill.price)},
+        _conflict(
+            edit, fill, "The broker reports a known fill with other numbers; the first is kept."
         )
+
+
+def _conflict(edit: OrderEdit, fill: FillReport, message: str) -> None:
+    """Note a contradiction once, however often the broker repeats it."""
+    data = {"fill_id": fill.fill_id, "quantity": fill.quantity, "price": str(fill.price)}
+    if not edit.order.events.filter(kind="FILL_CONFLICT", data=data).exists():
+        edit.note("FILL_CONFLICT", message=message, data=data)
+        notifications.order_notify(edit, "fill_conflict", message)
 
 
 def _fill_order(edit: OrderEdit, fill: FillReport) -> None:
