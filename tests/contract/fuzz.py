@@ -17,12 +17,8 @@ from config.demo.client import Api, Live
 from config.demo.platform import Platform
 from config.demo.run import Run
 
-EXAMPLES = "50"
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 SECONDS = 480.0
-# Well-formed and refused is what a market does all day: closed, no such share, not enough money.
-NOT_CHECKED = "positive_data_acceptance"
-# They would end the very session that asks.
-NOT_ASKED = ["auth_session_revoke", "auth_sessions_revoke_all"]
 
 
 def main() -> int:
@@ -59,13 +55,8 @@ def _trade(run: Run) -> None:
 
 def _fuzz(platform: Platform, token: str, more: list[str]) -> int:
     program = Path(sys.executable).parent / "schemathesis"
-    command = [str(program), "run", f"{platform.url}/openapi.json", "--no-color"]
-    command += ["--header", f"Authorization: Bearer {token}"]
-    command += ["--checks", "all", "--exclude-checks", NOT_CHECKED]
-    command += ["--max-examples", EXAMPLES, "--workers", "2", "--generation-database", "none"]
-    command += ["--request-timeout", "20", "--suppress-health-check", "all"]
-    for name in NOT_ASKED:
-        command += ["--exclude-operation-id", name]
+    command = [str(program), "--config-file", str(CONFIGURATION), "run", "--no-color"]
+    command += ["--header", f"Authorization: Bearer {token}", f"{platform.url}/openapi.json"]
     started = time.monotonic()
     try:
         # Its cache goes with the platform's folder.
