@@ -43,10 +43,16 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each step (default: 5)")
-    parser.add_argument("--only", nargs="*", choices=PATHS, default=list(PATHS), help="paths to measure")
-    parser.add_argument("--clients", type=int, nargs="*", help="numbers of clients (default: of each path)")
+    parser.add_argument(
+        "--only", nargs="*", choices=PATHS, default=list(PATHS), help="paths to measure"
+    )
+    parser.add_argument(
+        "--clients", type=int, nargs="*", help="numbers of clients (default: of each path)"
+    )
     parser.add_argument("--check", action="store_true", help="exit 1 if a bar is missed")
-    parser.add_argument("--write", type=Path, nargs="?", const=RESULTS, help="keep the results in a file")
+    parser.add_argument(
+        "--write", type=Path, nargs="?", const=RESULTS, help="keep the results in a file"
+    )
     parser.add_argument("--logs", type=Path, help="copy the processes' logs into this folder")
     return parser.parse_args()
 
@@ -71,7 +77,11 @@ class Load:
 
     def __init__(self, running: Stack, callers: list[dict[str, Any]]) -> None:
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "bench.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "bench.load"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self._write({"address": running.address, "dsn": running.dsn, "callers": callers})
 
@@ -109,17 +119,23 @@ def _step(running: Stack, load: Load, path: str, clients: int, seconds: float) -
     used: Counter[str] = Counter()
     for _ in range(SLICES):
         begun, before = time.perf_counter(), running.cpu()
-        subjects.append(load.ask(do="run", path=path, clients=clients, seconds=each, reference=False))
+        subjects.append(
+            load.ask(do="run", path=path, clients=clients, seconds=each, reference=False)
+        )
         if gives_work:  # the reference must not share the cores with what is left to do
             _, left = load.ask(do="settle", seconds=SETTLE_SECONDS)
             worked.append((subjects[-1]["done"] + clients, time.perf_counter() - begun))
             if left:
                 subjects[-1]["errors"] += left
-                subjects[-1]["first_error"] = f"{left} commands not settled after {SETTLE_SECONDS:.0f} s"
+                subjects[-1]["first_error"] = (
+                    f"{left} commands not settled after {SETTLE_SECONDS:.0f} s"
+                )
         after = running.cpu()
         used.update({name: after[name] - before[name] for name in after})
         references.append(
-            load.ask(do="run", path=path, clients=clients, seconds=each * REFERENCE_SHARE, reference=True)
+            load.ask(
+                do="run", path=path, clients=clients, seconds=each * REFERENCE_SHARE, reference=True
+            )
         )
     rate = sum(done for done, _ in worked) / sum(took for _, took in worked) if worked else None
     return report.result(path, clients, subjects, references, rate, used)

@@ -23,7 +23,9 @@ from bench.paths import PATHS, Caller
 
 ANSWER_SECONDS = 20.0  # an answer that takes longer is an error
 FILLED = "SELECT id::text FROM trading_order WHERE id = ANY(%s::uuid[]) AND status = 'FILLED'"
-UNSETTLED = "SELECT count(*) FROM trading_ordercommand WHERE state IN ('WAITING', 'SENDING', 'UNKNOWN')"
+UNSETTLED = (
+    "SELECT count(*) FROM trading_ordercommand WHERE state IN ('WAITING', 'SENDING', 'UNKNOWN')"
+)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 
@@ -17,7 +17,14 @@ class Caller:
     resting_price: str  # far below the market of SYMBOL, inside today's band
     rich_token: str  # of the user with many orders and positions
 
-    def request(self, method: str, path: str, body: bytes = b"", kind: str = "application/json", more: str = "") -> bytes:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        kind: str = "application/json",
+        more: str = "",
+    ) -> bytes:
         return self._head(method, path, self.token, body, kind, more) + body
 
     def rich_request(self, path: str) -> bytes:
@@ -35,7 +42,16 @@ Make = Callable[[Caller, int], bytes]
 
 HOST = "bench.localhost"
 # Orders go to several instruments, as users' orders do.
-SYMBOLS = ("NSE:RELIANCE", "NSE:TCS", "NSE:INFY", "NSE:HDFCBANK", "NSE:ICICIBANK", "NSE:SBIN", "NSE:ITC", "NSE:LT")
+SYMBOLS = (
+    "NSE:RELIANCE",
+    "NSE:TCS",
+    "NSE:INFY",
+    "NSE:HDFCBANK",
+    "NSE:ICICIBANK",
+    "NSE:SBIN",
+    "NSE:ITC",
+    "NSE:LT",
+)
 RESTING_SYMBOL = "NSE:RELIANCE"
 
 
@@ -63,19 +79,23 @@ class Path:
 
 
 def _place_limit(caller: Caller, number: int) -> bytes:
-    body = (
-        f'{{"symbol":"{RESTING_SYMBOL}","side":"BUY","quantity":1,"order_type":"LIMIT","price":"{caller.resting_price}"}}'
+    body = f'{{"symbol":"{RESTING_SYMBOL}","side":"BUY","quantity":1,"order_type":"LIMIT","price":"{caller.resting_price}"}}'
+    return caller.request(
+        "POST", "/api/v1/orders", body.encode(), more=f"Idempotency-Key: b{number}\r\n"
     )
-    return caller.request("POST", "/api/v1/orders", body.encode(), more=f"Idempotency-Key: b{number}\r\n")
 
 
 def _place_market(caller: Caller, number: int) -> bytes:
     body = f'{{"symbol":"{SYMBOLS[number % len(SYMBOLS)]}","side":"BUY","quantity":1,"order_type":"MARKET"}}'
-    return caller.request("POST", "/api/v1/orders", body.encode(), more=f"Idempotency-Key: b{number}\r\n")
+    return caller.request(
+        "POST", "/api/v1/orders", body.encode(), more=f"Idempotency-Key: b{number}\r\n"
+    )
 
 
 def _bare_place(caller: Caller, number: int) -> bytes:
-    return caller.request("POST", "/bench/place", b'{"quantity":1}', more=f"Idempotency-Key: b{number}\r\n")
+    return caller.request(
+        "POST", "/bench/place", b'{"quantity":1}', more=f"Idempotency-Key: b{number}\r\n"
+    )
 
 
 def _positions(caller: Caller, number: int) -> bytes:

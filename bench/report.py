@@ -36,8 +36,12 @@ class Result:
     errors: int
     first_error: str = ""
     spread: float = 0.0  # (fastest - slowest) / median of the slices
-    settled_per_second: float | None = None  # what the workers got done, from the first order to the last
-    cpu_us: dict[str, int] = field(default_factory=dict)  # of each process for one request, workers' part included
+    settled_per_second: float | None = (
+        None  # what the workers got done, from the first order to the last
+    )
+    cpu_us: dict[str, int] = field(
+        default_factory=dict
+    )  # of each process for one request, workers' part included
 
     @property
     def name(self) -> str:
@@ -48,7 +52,11 @@ class Result:
             f"bench {self.name} {self.rate:.0f} {PATHS[self.path].unit} ratio={self.ratio:.2f} "
             f"p50={self.p50_ms:.1f}ms p99={self.p99_ms:.1f}ms errors={self.errors}"
         )
-        return text if self.settled_per_second is None else f"{text} settled={self.settled_per_second:.0f}/s"
+        return (
+            text
+            if self.settled_per_second is None
+            else f"{text} settled={self.settled_per_second:.0f}/s"
+        )
 
     def missed(self) -> list[str]:
         """Return the bars that this result misses."""
@@ -60,7 +68,9 @@ class Result:
         if self.rate < bars.rate:
             missed.append(f"{self.name}: {self.rate:.0f}/s, at least {bars.rate:.0f}/s wanted")
         if bars.p99_ms is not None and self.p99_ms > bars.p99_ms:
-            missed.append(f"{self.name}: p99 {self.p99_ms:.0f} ms, at most {bars.p99_ms:.0f} ms wanted")
+            missed.append(
+                f"{self.name}: p99 {self.p99_ms:.0f} ms, at most {bars.p99_ms:.0f} ms wanted"
+            )
         if bars.ratio is not None and self.ratio < bars.ratio:
             missed.append(f"{self.name}: ratio {self.ratio:.2f}, at least {bars.ratio:.2f} wanted")
         return missed
@@ -86,14 +96,23 @@ def result(
         clients=clients,
         rate=round(rate, 1),
         reference=round(statistics.median(bare), 1),
-        ratio=round(statistics.median(ours / (other or 1.0) for ours, other in zip(rates, bare, strict=True)), 3),
+        ratio=round(
+            statistics.median(
+                ours / (other or 1.0) for ours, other in zip(rates, bare, strict=True)
+            ),
+            3,
+        ),
         p50_ms=round(latencies[len(latencies) // 2], 2),
         p99_ms=round(latencies[int(len(latencies) * 0.99)], 2),
         errors=sum(part["errors"] for part in failures),
         first_error=next((part["first_error"] for part in failures if part["first_error"]), ""),
         spread=round((max(rates) - min(rates)) / (rate or 1.0), 2),
         settled_per_second=None if settled_per_second is None else round(settled_per_second, 1),
-        cpu_us={name: round(used / done * 1e6) for name, used in cpu_seconds.items() if used / done > 5e-6},
+        cpu_us={
+            name: round(used / done * 1e6)
+            for name, used in cpu_seconds.items()
+            if used / done > 5e-6
+        },
     )
 
 
@@ -110,7 +129,9 @@ class Report:
             self.memory_mb[name] = round(max(size, self.memory_mb.get(name, 0.0)), 1)
 
     def memory_line(self) -> str:
-        return "bench memory " + " ".join(f"{name}={size:.0f}MB" for name, size in self.memory_mb.items())
+        return "bench memory " + " ".join(
+            f"{name}={size:.0f}MB" for name, size in self.memory_mb.items()
+        )
 
     def missed(self) -> list[str]:
         missed = [text for one in self.results for text in one.missed()]
@@ -119,7 +140,20 @@ class Report:
         return missed
 
     def table(self) -> str:
-        head = ("path", "clients", "per second", "bare", "ratio", "p50 ms", "p99 ms", "errors", "settled/s", "CPU us: web", "worker", "PostgreSQL")
+        head = (
+            "path",
+            "clients",
+            "per second",
+            "bare",
+            "ratio",
+            "p50 ms",
+            "p99 ms",
+            "errors",
+            "settled/s",
+            "CPU us: web",
+            "worker",
+            "PostgreSQL",
+        )
         rows = [
             (
                 PATHS[one.path].title, str(one.clients), f"{one.rate:.0f}", f"{one.reference:.0f}", f"{one.ratio:.2f}",
@@ -133,9 +167,16 @@ class Report:
 
         def line(row: tuple[str, ...]) -> str:
             first = row[0].ljust(widths[0])
-            return "  ".join([first, *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+            return "  ".join(
+                [
+                    first,
+                    *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+                ]
+            )
 
-        return "\n".join([line(head), line(tuple("-" * width for width in widths)), *map(line, rows)])
+        return "\n".join(
+            [line(head), line(tuple("-" * width for width in widths)), *map(line, rows)]
+        )
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +194,9 @@ def machine(dsn: str) -> dict[str, Any]:
         version = connection.info.server_version
         commit = connection.execute("SHOW synchronous_commit").fetchone()
         fsync = connection.execute("SHOW fsync").fetchone()
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git.stdout.strip(),

@@ -52,9 +52,13 @@ def main() -> None:
 
 def user_make(name: str, hashed: str) -> tuple[User, BrokerConnection, str]:
     """Make a user with a paper connection; return also an access token."""
-    user = User(email=f"bench-{name}@example.invalid", password=hashed, email_verified_at=timezone.now())
+    user = User(
+        email=f"bench-{name}@example.invalid", password=hashed, email_verified_at=timezone.now()
+    )
     user.save(force_insert=True)
-    tokens = session_open(user=user, method=LoginSession.Method.PASSWORD, client=Client("127.0.0.1", "bench"))
+    tokens = session_open(
+        user=user, method=LoginSession.Method.PASSWORD, client=Client("127.0.0.1", "bench")
+    )
     return user, connection_create(user_id=user.pk, broker="paper"), tokens.access_token
 
 
@@ -88,8 +92,17 @@ def orders_make(user: User, connection: BrokerConnection) -> None:
         ]
         fills.append(
             Fill(
-                order=order, user_id=user.pk, connection=connection, instrument_id=ref.id, exchange=ref.exchange.value,
-                trade_date=at.date(), fill_id=f"S{number}", side="BUY", product="CNC", quantity=1, price=Decimal(1000),
+                order=order,
+                user_id=user.pk,
+                connection=connection,
+                instrument_id=ref.id,
+                exchange=ref.exchange.value,
+                trade_date=at.date(),
+                fill_id=f"S{number}",
+                side="BUY",
+                product="CNC",
+                quantity=1,
+                price=Decimal(1000),
                 filled_at=at,
             )  # fmt: skip
         )

@@ -57,7 +57,8 @@ class Stack:
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each process, with its children, and PostgreSQL have used."""
         found = {
-            name: sum(_cpu(pid) for pid in _family(child.pid)) for name, child in self.children.items()
+            name: sum(_cpu(pid) for pid in _family(child.pid))
+            for name, child in self.children.items()
         }
         found["postgres"] = sum(_cpu(pid) for pid in self._backends())
         return found
@@ -89,7 +90,9 @@ class Stack:
 
     def start(self, name: str, command: list[str]) -> None:
         with open(self.folder / f"{name}.log", "ab") as output:
-            self.children[name] = processes.start(command, cwd=ROOT, env=self.environment, output=output)
+            self.children[name] = processes.start(
+                command, cwd=ROOT, env=self.environment, output=output
+            )
 
     def stop(self) -> None:
         for child in reversed(self.children.values()):
@@ -115,16 +118,23 @@ def stack(*, keep_logs: Path | None = None, web: list[str] | None = None) -> Ite
         for arguments in (["migrate", "--verbosity", "0"], ["load_instruments"]):
             _manage(running, *arguments)
         at_end.callback(running.stop)
-        for name, command in commands(port, _free_port()).items():
+        for name, command in commands(port, _free_port(), folder).items():
             running.start(name, command)
         _wait(running)
         yield running
 
 
-def commands(web_port: int, stream_port: int) -> dict[str, list[str]]:
+def commands(web_port: int, stream_port: int, folder: Path) -> dict[str, list[str]]:
     """Return the processes of a production machine with two cores."""
     binaries = Path(sys.executable).parent
-    celery = [str(binaries / "celery"), "-A", "config.celery", "worker", "--without-gossip", "--without-mingle"]
+    celery = [
+        str(binaries / "celery"),
+        "-A",
+        "config.celery",
+        "worker",
+        "--without-gossip",
+        "--without-mingle",
+    ]
     return {
         "web": [
             str(binaries / "granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(web_port),
@@ -137,13 +147,15 @@ def commands(web_port: int, stream_port: int) -> dict[str, list[str]]:
         ],
         "worker-io": [*celery, "-n", "io@%h", "-P", "threads", "-c", "32", "-Q", "orders,webhooks,sessions,default"],
         "worker-cpu": [*celery, "-n", "cpu@%h", "-P", "prefork", "-c", "2", "-Q", "marketdata"],
-        "beat": [str(binaries / "celery"), "-A", "config.celery", "beat", "-s", "schedule"],
+        "beat": [str(binaries / "celery"), "-A", "config.celery", "beat", "-s", str(folder / "schedule")],
         "feed": [sys.executable, "manage.py", "run_feed"],
     }  # fmt: skip
 
 
 def _environment(dsn: str, redis_url: str, folder: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
+    }
     return {
         **kept,
         **secretfile.fresh(),
@@ -165,7 +177,12 @@ def _environment(dsn: str, redis_url: str, folder: Path) -> dict[str, str]:
 def manage_environment(running: Stack, *arguments: str) -> str:
     """Run one of our programs with the stack's settings and return what it printed."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=running.environment, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=running.environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise CannotStart(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
@@ -256,7 +273,9 @@ def _database(server: str) -> Iterator[str]:
     """Make a database of this run; drop it afterwards, and those of runs that were killed."""
     name = f"{PREFIX}{os.getpid()}"
     with psycopg.connect(server, autocommit=True) as connection:
-        rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [PREFIX])
+        rows = connection.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [PREFIX]
+        )
         for (old,) in rows.fetchall():
             if not Path(f"/proc/{old.removeprefix(PREFIX)}").exists() or old == name:
                 _drop(connection, old)
@@ -271,7 +290,9 @@ def _database(server: str) -> Iterator[str]:
 
 
 def _drop(connection: psycopg.Connection, name: str) -> None:
-    connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    connection.execute(
+        sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    )
 
 
 def _free_port() -> int:

@@ -3,7 +3,8 @@
 from django.urls import path
 
 from bench import views
-from config.urls import handler400, handler403, handler404, handler500, urlpatterns as platform
+from config.urls import handler400, handler403, handler404, handler500
+from config.urls import urlpatterns as platform
 
 __all__ = ["handler400", "handler403", "handler404", "handler500", "urlpatterns"]
 

@@ -43,7 +43,9 @@ def bare_place(request: HttpRequest) -> HttpResponse:
         "bench.placed", object_type="order", object_id=values["id"], user_id=None, changes=wanted
     )
     _connection().execute(_STATEMENT, values, prepare=True)
-    return HttpResponse(json.dumps({"id": str(values["id"])}), status=201, content_type="application/json")
+    return HttpResponse(
+        json.dumps({"id": str(values["id"])}), status=201, content_type="application/json"
+    )
 
 
 def bare_hash(request: HttpRequest) -> HttpResponse:
@@ -56,8 +58,16 @@ def _connection() -> psycopg.Connection[Any]:
     found: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
     if found is None:
         entry = settings.DATABASES["default"]
-        names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
-        found = psycopg.connect(**{key: entry[name] or None for key, name in names.items()}, autocommit=True)
+        names = {
+            "dbname": "NAME",
+            "user": "USER",
+            "password": "PASSWORD",
+            "host": "HOST",
+            "port": "PORT",
+        }
+        found = psycopg.connect(
+            **{key: entry[name] or None for key, name in names.items()}, autocommit=True
+        )
         _local.connection = found
     return found
 
@@ -70,9 +80,13 @@ def _hash() -> str:
 @cache
 def _values() -> dict[str, Any]:
     with _connection().cursor() as cursor:
-        cursor.execute("SELECT user_id, id FROM brokerages_brokerconnection ORDER BY created_at LIMIT 1")
+        cursor.execute(
+            "SELECT user_id, id FROM brokerages_brokerconnection ORDER BY created_at LIMIT 1"
+        )
         user_id, connection_id = cursor.fetchone() or (None, None)
-        cursor.execute("SELECT id FROM marketdata_instrument WHERE exchange = 'NSE' AND symbol = 'RELIANCE'")
+        cursor.execute(
+            "SELECT id FROM marketdata_instrument WHERE exchange = 'NSE' AND symbol = 'RELIANCE'"
+        )
         (instrument_id,) = cursor.fetchone() or (None,)
     return {
         "user_id": user_id,
