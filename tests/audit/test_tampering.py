@@ -66,6 +66,21 @@ def test_an_edit_of_the_transaction_id(log: list[int]) -> None:
     assert broken() == (Break.REWRITTEN, 5, log[4])
 
 
+SEAL_EDITS = [
+    "xact = '3'", "era = 1", "sealed_at = sealed_at + interval '1 second'", "hash = sha256('x')",
+    "prev_hash = sha256('x')", "key_id = 'ffffffff'", "entry_id = -entry_id",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", SEAL_EDITS)
+def test_an_edited_seal(log: list[int], edit: str) -> None:
+    with intruder():
+        sql(f"UPDATE audit_auditseal SET {edit} WHERE seq = 5")
+
+    kind, seq, _ = broken()
+    assert (kind, seq) == (Break.DELETED if "entry_id" in edit else Break.REWRITTEN, 5)
+
+
 def test_a_deleted_row(log: list[int]) -> None:
     with intruder():
         sql("DELETE FROM audit_auditentry WHERE id = %s", log[6])
