@@ -196,6 +196,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 
 # Threads of the web server and of the worker keep their connection: a new one costs 1.6 ms of CPU.
 CONN_MAX_AGE = 600
+# A statement or a transaction that forgot to end must not hold up the others.
+STATEMENT_LIMITS = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
 # Whether services wake a worker after their commit. Tests drive tasks by hand instead.
 WAKE_WORKERS = True
 # What a stopping worker leaves running tasks before it hands them back to the queue.
@@ -242,8 +244,10 @@ def database(name: str, default: str | None = None) -> dict[str, Any]:
     if entry:
         entry["CONN_MAX_AGE"] = CONN_MAX_AGE
         entry["OPTIONS"].setdefault("connect_timeout", "5")
-        # Planned once per connection: the orders' statements cost more to plan than to run. Behind a
-        # pooler that hands connections out by transaction it has to know prepared statements.
+        if name == "DATABASE_URL":  # not for migrations, which may take their time
+            entry["OPTIONS"].setdefault("options", STATEMENT_LIMITS)
+        # Planned once per connection: the orders' statements cost more to plan than to run. A pooler
+        # that hands connections out by transaction has to know prepared statements.
         entry["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 2}
     return entry
 

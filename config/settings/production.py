@@ -1,5 +1,6 @@
 """The operator's own PostgreSQL and Redis. A missing or weak secret stops the start."""
 
+import resource
 from pathlib import Path
 
 from config import servers
@@ -49,5 +50,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 LOGGING = logging_settings("json")
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold decrypted credentials
 
 env.finish()

@@ -94,6 +94,7 @@ def get(url):
         return json.loads(answer.read())
 
 
+@pytest.mark.timeout(400)
 def test_life_of_an_embedded_platform(platform):
     url = platform.start()
     assert set(get(f"{url}/readyz")["parts"].values()) == {"ok"}

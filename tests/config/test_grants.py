@@ -11,7 +11,6 @@ from django.conf import settings
 from config import scratch
 from config.servers import SUPERUSER, postgres_url
 
-
 pytestmark = pytest.mark.xdist_group("grants")
 
 
