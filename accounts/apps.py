@@ -8,4 +8,4 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
-        from accounts import signals  # noqa: F401  # connects its receivers
+        from accounts import checks, signals  # noqa: F401  # registered by being imported

@@ -1,10 +1,14 @@
 """How often what may be tried. A deployment overrides single limits in ``ACCOUNTS_THROTTLES``.
 
-``ACCOUNTS_THROTTLES = {"signup_ip": (1000, 60), "signin_ip": None}``: (count, seconds), None for no
-limit. Limits are exact over any span of that length, not per calendar hour.
+As a setting, ``{"signup_ip": (1000, 60), "signin_ip": None}``: (count, seconds), None for no limit.
+As an environment variable, ``signup_ip=1000/60,signin_ip=off``. Limits are exact over any span of
+that length, not per calendar hour.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from django.conf import settings
 
@@ -48,8 +52,35 @@ FAILURES_FORGOTTEN_SECONDS = 24 * 3600
 
 def limit(name: str) -> Limit | None:
     """Return the limit of this name, or None if it is switched off."""
-    overrides = getattr(settings, "ACCOUNTS_THROTTLES", {})
-    if name not in overrides:
-        return DEFAULTS[name]
-    given = overrides[name]
-    return None if given is None else Limit(*given)
+    given = overrides()
+    return given[name] if name in given else DEFAULTS[name]
+
+
+def overrides() -> dict[str, Limit | None]:
+    """Return what ``ACCOUNTS_THROTTLES`` changes.
+
+    Raises:
+        ValueError: an unknown name, or what is no limit.
+    """
+    given = getattr(settings, "ACCOUNTS_THROTTLES", {})
+    if not isinstance(given, Mapping):
+        return _parsed(tuple(given))
+    return {_known(name): None if v is None else Limit(*v) for name, v in given.items()}
+
+
+@lru_cache(maxsize=4)
+def _parsed(items: tuple[str, ...]) -> dict[str, Limit | None]:
+    found: dict[str, Limit | None] = {}
+    for item in items:
+        name, _, text = item.partition("=")
+        match = re.fullmatch(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", text)
+        if match is None and text != "off":
+            raise ValueError(f"{item} is neither name=count/seconds nor name=off")
+        found[_known(name)] = Limit(int(match[1]), int(match[2])) if match else None
+    return found
+
+
+def _known(name: str) -> str:
+    if name not in DEFAULTS:
+        raise ValueError(f"{name} is none of the limits {', '.join(sorted(DEFAULTS))}")
+    return name

@@ -158,7 +158,7 @@ def code_answer(
         )
         row = cursor.fetchone()
     met = row is not None and row[0]
-    # The user is looked up only now: not yet for a wrong code, which must take the same time for all.
+    # The user is looked up only now: a wrong code must take the same time for every address.
     return Answer(challenge.pk, email, challenge.user) if met else None
 
 

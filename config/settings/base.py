@@ -138,6 +138,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "accounts.passwords.MaximumLengthValidator"},
 ]
 
+# Changes to the limits of accounts/limits.py: signup_ip=1000/60,signin_ip=off
+ACCOUNTS_THROTTLES = env.items("ACCOUNTS_THROTTLES")
+RATELIMIT_FAIL_OPEN = True  # without Redis the exact limits in PostgreSQL hold alone
 ACCESS_TOKEN_MINUTES = env.integer("ACCESS_TOKEN_MINUTES", 10, low=1)
 REFRESH_TOKEN_DAYS = env.integer("REFRESH_TOKEN_DAYS", 7, low=1)
 REFRESH_IDLE_HOURS = env.integer("REFRESH_IDLE_HOURS", 24, low=1)

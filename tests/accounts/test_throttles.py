@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.cache import cache
+from django.core.checks import run_checks
 from django.db import connections
 from django.utils import timezone
 
@@ -65,6 +66,32 @@ def test_a_limit_can_be_switched_off(settings: Any) -> None:
         throttles.hit("signup_ip", "x")
 
     assert not ThrottleCounter.objects.exists()
+
+
+@pytest.mark.parametrize("given", [{"signup_ip": (9, 60)}, ["signup_ip=9/60"]])
+def test_limits_come_from_a_setting_or_the_environment(settings: Any, given: Any) -> None:
+    settings.ACCOUNTS_THROTTLES = given
+
+    assert limits.limit("signup_ip") == limits.Limit(9, 60)
+    assert limits.limit("signin_ip") == limits.DEFAULTS["signin_ip"]
+    assert run_checks() == []
+
+
+def test_the_environment_can_switch_a_limit_off(settings: Any) -> None:
+    settings.ACCOUNTS_THROTTLES = ["signup_ip=off", "signin_ip=5/1"]
+
+    assert (limits.limit("signup_ip"), limits.limit("signin_ip")) == (None, limits.Limit(5, 1))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["signup=9/60"], ["signup_ip"], ["signup_ip=0/60"], ["signup_ip=9/0"], ["signup_ip=-1/5"],
+     ["signup_ip=none"], {"signup": (9, 60)}, {"signup_ip": (9,)}],
+)  # fmt: skip
+def test_a_limit_that_is_not_understood_stops_the_start(settings: Any, given: Any) -> None:
+    settings.ACCOUNTS_THROTTLES = given
+
+    assert [found.id for found in run_checks()] == ["accounts.E001"]
 
 
 def test_an_unknown_limit_is_a_mistake() -> None:
