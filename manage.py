@@ -17,6 +17,8 @@ def main() -> int:
     except ConfigurationError as e:
         sys.stderr.write(f"{e}\n")
         return 2
+    except KeyboardInterrupt:
+        return 130
     except OperationalError as e:
         if not str(e).startswith("connection"):
             raise

@@ -249,8 +249,8 @@ def database(name: str, default: str | None = None) -> dict[str, Any]:
         entry["OPTIONS"].setdefault("connect_timeout", "5")
         if name == "DATABASE_URL":  # not for migrations, which may take their time
             entry["OPTIONS"].setdefault("options", STATEMENT_LIMITS)
-        # Planned once per connection: the orders' statements cost more to plan than to run. A pooler
-        # that hands connections out by transaction has to know prepared statements.
+        # Planned once per connection: the orders' statements cost more to plan than to run. A
+        # pooler that hands out connections by transaction has to know prepared statements.
         entry["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 2}
     return entry
 
