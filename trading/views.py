@@ -365,7 +365,7 @@ def start_paper(request: HttpRequest) -> HttpResponseBase:
             return redirect("pages:connections")
     watchlist_start(user_id=user_id)
     messages.success(
-        request, "Your paper broker is ready. Point at a share and press B to buy or S to sell."
+        request, "Your paper broker is ready. Choose a share in your watchlist to buy or sell it."
     )
     return redirect("pages:watchlist")
 

@@ -61,7 +61,7 @@ class Ticket {
     form.addEventListener("input", (event) => {
       if (event.target.name === "price") this.ownPrice = true;
       this.shape();
-      this.previewSoon();
+      this.ask();
     });
     form.addEventListener("click", (event) => {
       const step = event.target.closest("[data-step]");
@@ -227,6 +227,12 @@ class Ticket {
       field.value = stepped(number(field.value) ?? number(this.bestPrice()) ?? 0, this.tickSize, by);
     }
     this.shape();
+    this.ask();
+  }
+
+  /** What is shown is of other terms until the answer comes. */
+  ask() {
+    this.part("margin").dataset.stale = "yes";
     this.previewSoon();
   }
 
@@ -269,6 +275,7 @@ class Ticket {
     try {
       const answer = await post("/orders/preview", terms, { signal });
       if (signal.aborted) return;
+      delete this.part("margin").dataset.stale;
       setText(this.part("margin"), money(answer.margin_required));
       setText(this.part("funds"), money(answer.available_funds));
       const short = answer.denied?.code === "insufficient_funds";

@@ -52,8 +52,6 @@ function closeResults() {
   if (!box?.childElementCount) return false;
   box.replaceChildren();
   finder().value = "";
-  finder().setAttribute("aria-expanded", "false");
-  finder().removeAttribute("aria-activedescendant");
   return true;
 }
 
@@ -73,10 +71,20 @@ function activate(result) {
   if (!result) return;
   result.dataset.active = "yes";
   result.scrollIntoView({ block: "nearest" });
-  finder().setAttribute("aria-activedescendant", result.id);
+}
+
+/** Read the books that are on the screen again; what is out of sight costs nothing. */
+function readBooks() {
+  if (document.visibilityState !== "visible") return;
+  for (const box of $$("[data-live-depth]")) {
+    if (!box.checkVisibility() || "reading" in box.dataset) continue;
+    box.dataset.reading = "yes";
+    htmx.ajax("GET", box.dataset.liveDepth, { target: box, swap: "outerHTML" }).finally(() => delete box.dataset.reading);
+  }
 }
 
 export function start() {
+  setInterval(readBooks, 1000);
   document.addEventListener("click", (event) => {
     const depth = event.target.closest("[data-depth]");
     if (depth) {
@@ -116,8 +124,6 @@ export function start() {
 
   document.body.addEventListener("htmx:afterSwap", (event) => {
     if (event.target.id !== "results") return;
-    const found = $$("[data-result]").length;
-    finder().setAttribute("aria-expanded", String(found > 0));
     activate($("[data-result]"));
   });
 
