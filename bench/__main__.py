@@ -13,10 +13,11 @@ from typing import Any
 
 from bench import report
 from bench.paths import PATHS
-from bench.stack import ROOT, CannotStart, Stack, manage_environment, stack
+from bench.stack import ROOT, CannotStart, Stack, stack
+from config.env import ConfigurationError
 
 RESULTS = ROOT / "bench" / "results" / "latest.json"
-USERS = 32
+SEED = "from bench import seed; seed.main(32)"  # as many users as clients at most
 SLICES = 4  # of each step; between two of them the reference has its turn
 REFERENCE_SHARE = 0.5  # of a slice's seconds
 SETTLE_SECONDS = 60.0
@@ -27,7 +28,7 @@ def main() -> int:
     try:
         with stack(keep_logs=options.logs) as running:
             found = _run(running, options)
-    except CannotStart as e:
+    except (CannotStart, ConfigurationError) as e:
         print(f"bench: {e}", file=sys.stderr)
         return 2
     print(f"\n{found.table()}\n")
@@ -58,7 +59,7 @@ def _options() -> argparse.Namespace:
 
 
 def _run(running: Stack, options: argparse.Namespace) -> report.Report:
-    seed = json.loads(manage_environment(running, "-m", "bench.seed", str(USERS)))
+    seed = json.loads(running.run("manage.py", "shell", "-v0", "--no-imports", "-c", SEED))
     found = report.Report(report.machine(running.dsn))
     with Load(running, seed["callers"]) as load:
         for path in options.only:
@@ -138,7 +139,14 @@ def _step(running: Stack, load: Load, path: str, clients: int, seconds: float) -
             )
         )
     rate = sum(done for done, _ in worked) / sum(took for _, took in worked) if worked else None
-    return report.result(path, clients, subjects, references, rate, used)
+    return report.result(
+        path,
+        clients,
+        subjects=subjects,
+        references=references,
+        settled_per_second=rate,
+        cpu_seconds=used,
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The load generator: HTTP/1.1 over keep-alive sockets and one epoll loop, in a process of its own.
+"""The load generator: HTTP/1.1 over keep-alive sockets and one epoll loop, a process of its own.
 
-It has to be cheap, because it shares the cores with what it measures: request bytes are put together
-beforehand, answers are read only as far as their length and status. `python -m bench.load` takes orders
-as JSON lines on its input (`Slice` as a dict) and gives a JSON line of figures for each.
+It has to be cheap, because it shares the cores with what it measures: request bytes are put
+together beforehand, and answers are read only as far as their length and status. `python -m
+bench.load` obeys JSON lines on its input and answers each with a line of figures.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Generator:
         return figures
 
     def settle(self, seconds: float) -> tuple[float, int]:
-        """Wait until the workers have done all that was asked of them; seconds, and what is left."""
+        """Wait until the workers have done all they were asked to; seconds, and what is left."""
         started = time.perf_counter()
         while True:
             row = self.database.execute(UNSETTLED).fetchone()

@@ -1,4 +1,4 @@
-"""The measured paths: what is asked, what the bare reference of it is, and which bars it must meet."""
+"""The measured paths: what is asked, what its bare reference is, and which bars it must meet."""
 
 from __future__ import annotations
 
@@ -17,24 +17,20 @@ class Caller:
     resting_price: str  # far below the market of SYMBOL, inside today's band
     rich_token: str  # of the user with many orders and positions
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: bytes = b"",
-        kind: str = "application/json",
-        more: str = "",
-    ) -> bytes:
-        return self._head(method, path, self.token, body, kind, more) + body
+    def ask(self, path: str) -> bytes:
+        return self._head("GET", path, self.token) + b"\r\n"
 
-    def rich_request(self, path: str) -> bytes:
-        return self._head("GET", path, self.rich_token, b"", "", "")
+    def ask_rich(self, path: str) -> bytes:
+        return self._head("GET", path, self.rich_token) + b"\r\n"
 
-    def _head(self, method: str, path: str, token: str, body: bytes, kind: str, more: str) -> bytes:
-        about_body = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n" if body else ""
+    def send(self, path: str, body: str, kind: str = "application/json", more: str = "") -> bytes:
+        about = f"{more}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return self._head("POST", path, self.token) + about.encode() + body.encode()
+
+    def _head(self, method: str, path: str, token: str) -> bytes:
         return (
             f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-Proto: https\r\n"
-            f"Authorization: Bearer {token}\r\n{about_body}{more}\r\n"
+            f"Authorization: Bearer {token}\r\n"
         ).encode()
 
 
@@ -78,64 +74,68 @@ class Path:
     bars: Bars | None = None
 
 
+def _key(number: int) -> str:
+    return f"Idempotency-Key: b{number}\r\n"
+
+
 def _place_limit(caller: Caller, number: int) -> bytes:
-    body = f'{{"symbol":"{RESTING_SYMBOL}","side":"BUY","quantity":1,"order_type":"LIMIT","price":"{caller.resting_price}"}}'
-    return caller.request(
-        "POST", "/api/v1/orders", body.encode(), more=f"Idempotency-Key: b{number}\r\n"
+    body = (
+        f'{{"symbol":"{RESTING_SYMBOL}","side":"BUY","quantity":1,"order_type":"LIMIT",'
+        f'"price":"{caller.resting_price}"}}'
     )
+    return caller.send("/api/v1/orders", body, more=_key(number))
 
 
 def _place_market(caller: Caller, number: int) -> bytes:
-    body = f'{{"symbol":"{SYMBOLS[number % len(SYMBOLS)]}","side":"BUY","quantity":1,"order_type":"MARKET"}}'
-    return caller.request(
-        "POST", "/api/v1/orders", body.encode(), more=f"Idempotency-Key: b{number}\r\n"
-    )
+    symbol = SYMBOLS[number % len(SYMBOLS)]
+    body = f'{{"symbol":"{symbol}","side":"BUY","quantity":1,"order_type":"MARKET"}}'
+    return caller.send("/api/v1/orders", body, more=_key(number))
 
 
 def _bare_place(caller: Caller, number: int) -> bytes:
-    return caller.request(
-        "POST", "/bench/place", b'{"quantity":1}', more=f"Idempotency-Key: b{number}\r\n"
-    )
+    return caller.send("/bench/place", '{"quantity":1}', more=_key(number))
 
 
 def _positions(caller: Caller, number: int) -> bytes:
-    return caller.rich_request("/api/v1/positions")
+    return caller.ask_rich("/api/v1/positions")
 
 
 def _orders(caller: Caller, number: int) -> bytes:
-    return caller.rich_request("/api/v1/orders?limit=50")
+    return caller.ask_rich("/api/v1/orders?limit=50")
 
 
 def _quote(caller: Caller, number: int) -> bytes:
-    body = b'[{"exchange_token":"2885","exchange":"NSE","instrument_type":"EQ"}]'
-    return caller.request("POST", "/api/v1/ltp-quote", body)
+    body = '[{"exchange_token":"2885","exchange":"NSE","instrument_type":"EQ"}]'
+    return caller.send("/api/v1/ltp-quote", body)
 
 
 def _bare_json(caller: Caller, number: int) -> bytes:
-    return caller.request("GET", "/bench/json")
+    return caller.ask("/bench/json")
 
 
 def _sign_in(caller: Caller, number: int) -> bytes:
-    form = urlencode({"username": caller.email, "password": caller.password}).encode()
-    return caller.request("POST", "/api/v1/auth/signin", form, "application/x-www-form-urlencoded")
+    form = urlencode({"username": caller.email, "password": caller.password})
+    return caller.send("/api/v1/auth/signin", form, "application/x-www-form-urlencoded")
 
 
 def _bare_hash(caller: Caller, number: int) -> bytes:
-    return caller.request("GET", "/bench/hash")
+    return caller.ask("/bench/hash")
 
 
 _PLACING = Bars(rate=400, p99_ms=200, ratio=0.25)
 
 PATHS: dict[str, Path] = {
     "place": Path(
-        "place a resting LIMIT order", "orders/s", _place_limit, _bare_place, 201, 201, gives_work=True, bars=_PLACING
+        "place a resting LIMIT order", "orders/s", _place_limit, _bare_place,
+        status=201, reference_status=201, gives_work=True, bars=_PLACING,
     ),
     "market": Path(
-        "place a MARKET order", "orders/s", _place_market, _bare_place, 201, 201, gives_work=True, bars=_PLACING
+        "place a MARKET order", "orders/s", _place_market, _bare_place,
+        status=201, reference_status=201, gives_work=True, bars=_PLACING,
     ),
     "filled": Path(
-        "place a MARKET order and wait until it is filled", "orders/s", _place_market, _bare_place, 201, 201,
-        until_filled=True, gives_work=True, bars=Bars(rate=150),
+        "place a MARKET order, wait until it is filled", "orders/s", _place_market, _bare_place,
+        status=201, reference_status=201, until_filled=True, gives_work=True, bars=Bars(rate=150),
     ),
     "positions": Path("50 positions", "requests/s", _positions, _bare_json, bars=Bars(rate=500)),
     "orders": Path("the newest 50 of 2,000 orders", "requests/s", _orders, _bare_json),

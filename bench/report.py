@@ -58,6 +58,15 @@ class Result:
             else f"{text} settled={self.settled_per_second:.0f}/s"
         )
 
+    def cells(self) -> list[str]:
+        """Return the columns of the table after the title."""
+        settled = "" if self.settled_per_second is None else f"{self.settled_per_second:.0f}"
+        used = [str(self.cpu_us.get(name, "")) for name in ("web", "worker-io", "postgres")]
+        return [
+            str(self.clients), f"{self.rate:.0f}", f"{self.reference:.0f}", f"{self.ratio:.2f}",
+            f"{self.p50_ms:.1f}", f"{self.p99_ms:.1f}", str(self.errors), settled, *used,
+        ]  # fmt: skip
+
     def missed(self) -> list[str]:
         """Return the bars that this result misses."""
         bars, missed = PATHS[self.path].bars, []
@@ -79,6 +88,7 @@ class Result:
 def result(
     path: str,
     clients: int,
+    *,
     subjects: list[dict[str, Any]],
     references: list[dict[str, Any]],
     settled_per_second: float | None,
@@ -140,42 +150,19 @@ class Report:
         return missed
 
     def table(self) -> str:
-        head = (
-            "path",
-            "clients",
-            "per second",
-            "bare",
-            "ratio",
-            "p50 ms",
-            "p99 ms",
-            "errors",
-            "settled/s",
-            "CPU us: web",
-            "worker",
-            "PostgreSQL",
-        )
-        rows = [
-            (
-                PATHS[one.path].title, str(one.clients), f"{one.rate:.0f}", f"{one.reference:.0f}", f"{one.ratio:.2f}",
-                f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.errors),
-                "" if one.settled_per_second is None else f"{one.settled_per_second:.0f}",
-                *(f"{one.cpu_us[name]}" if name in one.cpu_us else "" for name in ("web", "worker-io", "postgres")),
-            )
-            for one in self.results
+        head = [
+            "path", "clients", "per second", "bare", "ratio", "p50 ms", "p99 ms", "errors",
+            "settled/s", "CPU us: web", "worker", "PostgreSQL",
         ]  # fmt: skip
+        rows = [[PATHS[one.path].title, *one.cells()] for one in self.results]
         widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
-
-        def line(row: tuple[str, ...]) -> str:
-            first = row[0].ljust(widths[0])
-            return "  ".join(
-                [
-                    first,
-                    *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-                ]
-            )
-
+        lines = [head, ["-" * width for width in widths], *rows]
         return "\n".join(
-            [line(head), line(tuple("-" * width for width in widths)), *map(line, rows)]
+            "  ".join(
+                cell.rjust(width) if n else cell.ljust(width)
+                for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
         )
 
     def write(self, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Users with paper connections and tokens, and one user with a long history. Prints them as JSON.
 
-`python -m bench.seed 32`, with the settings of the running stack.
+`manage.py shell -c "from bench import seed; seed.main(32)"` with the settings of the running stack.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ import sys
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
-
-import django
-
-django.setup()
 
 from django.contrib.auth.hashers import make_password
 from django.db import connection as database
@@ -35,14 +31,14 @@ PASSWORD = "bench password 8Kq2"
 ORDERS, POSITIONS = 2_000, 50
 
 
-def main() -> None:
+def main(users: int) -> None:
     hashed = make_password(PASSWORD)
     rich, connection, rich_token = user_make("rich", hashed)
     orders_make(rich, connection)
     positions_make(rich, connection)
     price = resting_price()
     callers = []
-    for number in range(int(sys.argv[1])):
+    for number in range(users):
         user, _, token = user_make(str(number), hashed)
         callers.append(asdict(Caller(user.email, PASSWORD, token, price, rich_token)))
     with database.cursor() as cursor:
@@ -80,47 +76,36 @@ def orders_make(user: User, connection: BrokerConnection) -> None:
     for number in range(ORDERS):
         ref, at = instruments[number % len(instruments)], now + timedelta(seconds=number)
         order = Order(
-            id=uuid7(), user=user, connection=connection, instrument_id=ref.id, idempotency_key=f"s{number}",
-            client_order_id=f"s{number}", fingerprint=b"0" * 32, tag=new_tag(), side="BUY", order_type="MARKET",
-            product="CNC", validity="DAY", quantity=1, status="FILLED", filled_quantity=1, fill_value=Decimal(1000),
+            id=uuid7(), user=user, connection=connection, instrument_id=ref.id,
+            idempotency_key=f"s{number}", client_order_id=f"s{number}", fingerprint=b"0" * 32,
+            tag=new_tag(), side="BUY", order_type="MARKET", product="CNC", validity="DAY",
+            quantity=1, status="FILLED", filled_quantity=1, fill_value=Decimal(1000),
             broker_order_id=f"S{number}", version=4, created_at=at, updated_at=at, closed_at=at,
         )  # fmt: skip
+        fill = Fill(
+            order=order, user_id=user.pk, connection=connection, instrument_id=ref.id,
+            exchange=ref.exchange.value, trade_date=at.date(), fill_id=f"S{number}", side="BUY",
+            product="CNC", quantity=1, price=Decimal(1000), filled_at=at,
+        )  # fmt: skip
         orders.append(order)
+        fills.append(fill)
         events += [
             OrderEvent(order=order, user_id=user.pk, kind=kind, status=status, at=at)
             for kind, status in (("PLACED", "PENDING"), ("ACCEPTED", "OPEN"), ("FILL", "FILLED"))
         ]
-        fills.append(
-            Fill(
-                order=order,
-                user_id=user.pk,
-                connection=connection,
-                instrument_id=ref.id,
-                exchange=ref.exchange.value,
-                trade_date=at.date(),
-                fill_id=f"S{number}",
-                side="BUY",
-                product="CNC",
-                quantity=1,
-                price=Decimal(1000),
-                filled_at=at,
-            )  # fmt: skip
-        )
     Order.objects.bulk_create(orders, batch_size=500)
     OrderEvent.objects.bulk_create(events, batch_size=1000)
     Fill.objects.bulk_create(fills, batch_size=1000)
 
 
 def positions_make(user: User, connection: BrokerConnection) -> None:
-    instruments = [listing.ref for listing in listings_active() if listing.is_tradable][:POSITIONS]
-    Position.objects.bulk_create(
+    instruments = [listing.ref for listing in listings_active() if listing.is_tradable]
+    positions = [
         Position(
-            user=user, connection=connection, instrument_id=ref.id, product="CNC", quantity=40, buy_quantity=40,
-            open_cost=Decimal(40_000), buy_value=Decimal(40_000), last_fill_at=timezone.now(),
+            user=user, connection=connection, instrument_id=ref.id, product="CNC", quantity=40,
+            buy_quantity=40, open_cost=Decimal(40_000), buy_value=Decimal(40_000),
+            last_fill_at=timezone.now(),
         )
-        for ref in instruments
-    )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+        for ref in instruments[:POSITIONS]
+    ]  # fmt: skip
+    Position.objects.bulk_create(positions)

@@ -1,9 +1,11 @@
-"""The platform as in production, for a while: servers, a database of its own, every process."""
+"""The platform as in production, for a while: a database of its own and every process."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import secrets
 import shutil
 import signal
 import socket
@@ -16,18 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
-import redis
-from psycopg import sql
+import yaml
 
 from bench.paths import HOST
-from config import processes, secretfile, servers
+from config import processes, scratch, secretfile
 
 ROOT = Path(__file__).resolve().parent.parent
-LOOPBACK_POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
-LOOPBACK_REDIS = "redis://127.0.0.1:6379"
-REDIS_LAST = 14  # of the 16 databases that a Redis has by default, in pairs
-PREFIX = "sauda_bench_"
+STARTED = ("web", "stream", "worker-io", "worker-cpu", "beat", "feed")
 START_SECONDS = 60.0
 
 
@@ -45,14 +42,54 @@ class Stack:
     folder: Path
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def memory(self) -> dict[str, float]:
-        """Return the PSS in MB of each process; the largest where a name has several."""
-        found: dict[str, float] = {}
+    def start(self, name: str, command: list[str]) -> None:
+        with open(self.folder / f"{name}.log", "ab") as output:
+            self.children[name] = processes.start(
+                command, cwd=ROOT, env=self.environment, output=output
+            )
+
+    def run(self, *arguments: str, **env: str) -> str:
+        """Run one of our programs with the stack's settings and return what it printed.
+
+        Raises:
+            CannotStart: it failed.
+        """
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=self.environment | env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise CannotStart(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+        return done.stdout
+
+    def stop(self) -> None:
+        for child in reversed(self.children.values()):
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(signal.SIGTERM)
+        for child in reversed(self.children.values()):
+            processes.end(child, (signal.SIGTERM, 8.0))
+
+    def alive(self) -> None:
+        """Raise if a process has ended.
+
+        Raises:
+            CannotStart: naming it.
+        """
         for name, child in self.children.items():
-            sizes = [_pss(pid) for pid in _family(child.pid)]
-            # A server's first process only watches its workers; they are what is measured.
-            found[name] = max(sizes) if sizes else 0.0
-        return found
+            if child.poll() is not None:
+                log = (self.folder / f"{name}.log").read_text(errors="replace")
+                raise CannotStart(f"{name} ended with {child.returncode}:\n{log[-3000:]}")
+
+    def memory(self) -> dict[str, float]:
+        """Return the PSS in MB of each process; of the largest where a name has several."""
+        return {
+            name: max((_pss(pid) for pid in _family(child.pid)), default=0.0)
+            for name, child in self.children.items()
+        }
 
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each process, with its children, and PostgreSQL have used."""
@@ -74,234 +111,80 @@ class Stack:
                     found.append(int(entry.name))
         return found
 
-    def alive(self) -> None:
-        """Raise if a process has ended.
-
-        Raises:
-            CannotStart: naming it.
-        """
-        for name, child in self.children.items():
-            if child.poll() is not None:
-                raise CannotStart(f"{name} ended with {child.returncode}:\n{self.log(name)}")
-
-    def log(self, name: str, lines: int = 20) -> str:
-        text = (self.folder / f"{name}.log").read_text(errors="replace")
-        return "\n".join(text.splitlines()[-lines:])
-
-    def start(self, name: str, command: list[str]) -> None:
-        with open(self.folder / f"{name}.log", "ab") as output:
-            self.children[name] = processes.start(
-                command, cwd=ROOT, env=self.environment, output=output
-            )
-
-    def stop(self) -> None:
-        for child in reversed(self.children.values()):
-            with contextlib.suppress(ProcessLookupError):
-                child.send_signal(signal.SIGTERM)
-        for child in reversed(self.children.values()):
-            processes.end(child, (signal.SIGTERM, 8.0))
-
 
 @contextlib.contextmanager
-def stack(*, keep_logs: Path | None = None, web: list[str] | None = None) -> Iterator[Stack]:
+def stack(*, keep_logs: Path | None = None) -> Iterator[Stack]:
     """Start everything, and leave nothing behind."""
     with contextlib.ExitStack() as at_end:
         folder = Path(tempfile.mkdtemp(prefix="sauda-bench-"))
         at_end.callback(shutil.rmtree, folder, ignore_errors=True)
         if keep_logs:
             at_end.callback(_copy_logs, folder, keep_logs)
-        postgres = at_end.enter_context(_postgres(folder))
-        redis_url = at_end.enter_context(_redis(folder))
-        dsn = at_end.enter_context(_database(postgres))
+        name = f"sauda_bench_{os.getpid()}_{secrets.token_hex(3)}"
+        owner, role = at_end.enter_context(scratch.databases(folder, name))
+        redis_url = at_end.enter_context(scratch.redis_pair(folder))
         port = _free_port()
-        running = Stack(dsn, ("127.0.0.1", port), _environment(dsn, redis_url, folder), folder)
-        for arguments in (["migrate", "--verbosity", "0"], ["load_instruments"]):
-            _manage(running, *arguments)
+        environment = _environment(role, redis_url, folder)
+        running = Stack(owner, ("127.0.0.1", port), environment, folder)
+        running.run("manage.py", "prepare", DATABASE_OWNER_URL=owner)
         at_end.callback(running.stop)
-        for name, command in commands(port, _free_port(), folder).items():
-            running.start(name, command)
+        for title, command in commands(port, folder).items():
+            running.start(title, command)
         _wait(running)
         yield running
 
 
-def commands(web_port: int, stream_port: int, folder: Path) -> dict[str, list[str]]:
-    """Return the processes of a production machine with two cores."""
-    binaries = Path(sys.executable).parent
-    celery = [
-        str(binaries / "celery"),
-        "-A",
-        "config.celery",
-        "worker",
-        "--without-gossip",
-        "--without-mingle",
-    ]
-    return {
-        "web": [
-            str(binaries / "granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(web_port),
-            "--workers", "2", "--blocking-threads", "2", "--backpressure", "128", "--no-ws",
-            "--respawn-failed-workers", "--log-level", "warning", "config.wsgi:application",
-        ],
-        "stream": [
-            str(binaries / "uvicorn"), "config.stream:application", "--host", "127.0.0.1", "--port", str(stream_port),
-            "--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--log-level", "warning",
-        ],
-        "worker-io": [*celery, "-n", "io@%h", "-P", "threads", "-c", "32", "-Q", "orders,webhooks,sessions,default"],
-        "worker-cpu": [*celery, "-n", "cpu@%h", "-P", "prefork", "-c", "2", "-Q", "marketdata"],
-        "beat": [str(binaries / "celery"), "-A", "config.celery", "beat", "-s", str(folder / "schedule")],
-        "feed": [sys.executable, "manage.py", "run_feed"],
-    }  # fmt: skip
+def commands(web_port: int, folder: Path) -> dict[str, list[str]]:
+    """Return the processes of docker-compose.yml as commands for this machine."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    ports = {"8000": str(web_port), "8001": str(_free_port()), "0.0.0.0": "127.0.0.1"}
+    found = {}
+    for name in STARTED:
+        program, *words = (str(word) for word in services[name]["command"])
+        words = [re.sub("^/tmp/", f"{folder}/", ports.get(word, word)) for word in words]
+        found[name] = [str(Path(sys.executable).with_name(program)), *words]
+    return found
 
 
 def _environment(dsn: str, redis_url: str, folder: Path) -> dict[str, str]:
-    kept = {
-        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
-    }
+    kept = ("PATH", "HOME", "LANG", "TMPDIR")
     return {
-        **kept,
+        **{name: os.environ[name] for name in kept if name in os.environ},
         **secretfile.fresh(),
         "DJANGO_SETTINGS_MODULE": "bench.settings",
         "PYTHONPATH": str(ROOT),
         "DATABASE_URL": dsn,
         "REDIS_URL": redis_url,
         "VAR_DIR": str(folder),
+        "STATIC_ROOT": str(folder / "static"),
         "ALLOWED_HOSTS": HOST,
         "PUBLIC_URL": f"https://{HOST}",
         "EMAIL_HOST": "127.0.0.1",
         "DEFAULT_FROM_EMAIL": f"no-reply@{HOST}",
+        "WORKER_SOFT_SHUTDOWN_SECONDS": "3",
         "SIMULATED_SESSION": "always",  # at any hour of the day
         "PAPER_STARTING_CASH": "900000000000",
         "ACCESS_TOKEN_MINUTES": "120",
     }
 
 
-def manage_environment(running: Stack, *arguments: str) -> str:
-    """Run one of our programs with the stack's settings and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=running.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise CannotStart(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
-    return done.stdout
-
-
-def _manage(running: Stack, *arguments: str) -> None:
-    manage_environment(running, "manage.py", *arguments)
-
-
 def _wait(running: Stack) -> None:
     url = f"http://{running.address[0]}:{running.address[1]}/livez"
+    request = urllib.request.Request(url, headers={"Host": HOST})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         running.alive()
-        with contextlib.suppress(OSError):
-            with opener.open(urllib.request.Request(url, headers={"Host": HOST}), timeout=2):
-                return
+        with contextlib.suppress(OSError), opener.open(request, timeout=2):
+            return
         time.sleep(0.1)
-    raise CannotStart(f"the web server does not answer:\n{running.log('web')}")
-
-
-# --- Servers -------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
-    """Give the address of a PostgreSQL: the one named, the machine's, or one of ours."""
-    for url in filter(None, (os.environ.get("DATABASE_URL"), LOOPBACK_POSTGRES)):
-        try:
-            psycopg.connect(url, connect_timeout=2).close()
-        except psycopg.OperationalError as e:
-            if url == os.environ.get("DATABASE_URL"):
-                raise CannotStart(f"DATABASE_URL: {e}") from None
-            continue
-        yield url
-        return
-    server = servers.Postgres(folder)
-    server.prepare()
-    server.start()
-    try:
-        server.wait()
-        yield servers.postgres_url(folder, servers.SUPERUSER, "postgres")
-    finally:
-        server.stop()
-
-
-@contextlib.contextmanager
-def _redis(folder: Path) -> Iterator[str]:
-    """Give the address of two Redis databases in a row that nobody uses, and empty them afterwards."""
-    given = os.environ.get("REDIS_URL")
-    server = None
-    if given:
-        url = given
-    elif (free := _free_redis()) is not None:
-        url = free
-    else:
-        server = servers.Valkey(folder)
-        server.prepare()
-        server.start()
-        server.wait()
-        url = servers.redis_url(folder)
-    try:
-        yield url
-    finally:
-        for further in (0, 1):
-            with contextlib.suppress(redis.RedisError):
-                redis.Redis.from_url(servers.redis_database(url, further)).flushdb()
-        if server:
-            server.stop()
-
-
-def _free_redis() -> str | None:
-    for number in range(REDIS_LAST, 0, -2):
-        url = f"{LOOPBACK_REDIS}/{number}"
-        try:
-            sizes = [redis.Redis.from_url(servers.redis_database(url, n)).dbsize() for n in (0, 1)]
-        except redis.RedisError:
-            return None
-        if not any(sizes):
-            return url
-    return None
-
-
-@contextlib.contextmanager
-def _database(server: str) -> Iterator[str]:
-    """Make a database of this run; drop it afterwards, and those of runs that were killed."""
-    name = f"{PREFIX}{os.getpid()}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        rows = connection.execute(
-            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [PREFIX]
-        )
-        for (old,) in rows.fetchall():
-            if not Path(f"/proc/{old.removeprefix(PREFIX)}").exists() or old == name:
-                _drop(connection, old)
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    parts = server.rpartition("/")
-    _, mark, options = parts[2].partition("?")
-    try:
-        yield f"{parts[0]}/{name}{mark}{options}"
-    finally:
-        with psycopg.connect(server, autocommit=True) as connection:
-            _drop(connection, name)
-
-
-def _drop(connection: psycopg.Connection, name: str) -> None:
-    connection.execute(
-        sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-    )
+    raise CannotStart("the web server does not answer")
 
 
 def _free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
-
-
-# --- Memory and CPU ----------------------------------------------------------------------------------
 
 
 def _family(pid: int) -> list[int]:
@@ -323,7 +206,7 @@ def _pss(pid: int) -> float:
 
 
 def _cpu(pid: int) -> float:
-    """Return the CPU seconds of a process: unlike its share of the clock, no neighbour changes them much."""
+    """Return the CPU seconds of a process."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""What the platform's paths are compared with: the same server and middleware, and nothing else of ours."""
+"""What the platform's paths are compared with: the same server and middleware, and little else."""
 
 import json
 import threading
