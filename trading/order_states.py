@@ -77,7 +77,7 @@ TRANSITIONS: dict[tuple[OrderStatus, OrderTrigger], OrderStatus] = {
     (S.OPEN, T.AWAIT_TRIGGER): S.TRIGGER_PENDING,  # the ack came before the report
     (S.TRIGGER_PENDING, T.ACCEPT): S.OPEN,  # triggered
     (S.PENDING_CANCEL, T.CANCEL_REFUSED): S.OPEN,
-    (S.PENDING_CANCEL, T.NOT_SENT): S.PENDING_CANCEL,
+    (S.PENDING_CANCEL, T.NOT_SENT): S.CANCELLED,  # it never left us, and nobody wants it any more
     (S.PENDING_CANCEL, T.NOT_FOUND): S.NOT_PLACED,
     (S.NOT_PLACED, T.ACCEPT): S.OPEN,  # it appeared after all
     (S.NOT_PLACED, T.AWAIT_TRIGGER): S.TRIGGER_PENDING,

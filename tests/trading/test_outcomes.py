@@ -207,3 +207,25 @@ def test_more_than_ordered_is_recorded_not_clamped(trader: Trader):
     assert (after["filled_quantity"], after["pending_quantity"]) == (14, 0)
     assert "OVERFILL" in trader.events(order["id"])
     assert trader.get("/positions")["results"][0]["quantity"] == 14
+
+
+def test_an_order_that_was_not_sent_is_not_sent_again_after_a_cancel(trader: Trader, monkeypatch):
+    sends: list[str] = []
+
+    def place(self: PaperAdapter, request: Any) -> Any:
+        sends.append(request.client_order_id)
+        answer = trader.call("DELETE", f"/orders/{Order.objects.get().pk}")
+        assert answer.json()["status"] == "PENDING_CANCEL"
+        raise NotSent("no route", broker="paper")
+
+    monkeypatch.setattr(PaperAdapter, "place_order", place)
+    order = trader.placed(**RESTING)
+    OrderCommand.objects.update(not_before=timezone.now() - timedelta(seconds=1))
+    work()
+
+    assert trader.order(order["id"])["status"] == "CANCELLED"
+    assert len(sends) == 1
+    assert set(OrderCommand.objects.values_list("kind", "state")) == {
+        ("PLACE", "DROPPED"),
+        ("CANCEL", "DONE"),
+    }

@@ -208,7 +208,9 @@ def _settle_refused(claim: Claim, error: Refused) -> None:
 
 
 def _settle_not_sent(claim: Claim, error: BrokerError) -> None:
-    """Put the command back: it provably never left us. It is tried again until it is stale."""
+    """Put the command back: it provably never left us. It is tried again until it is stale, or
+    dropped if a cancel was asked for meanwhile.
+    """
     if claim.attempts >= MAX_ATTEMPTS and claim.kind != Kind.PLACE and error.code != NO_BROKER_ID:
         _settle_refused(claim, Refused(error.message, broker=claim.broker, code="not_sent"))
         return
@@ -224,7 +226,18 @@ def _settle_not_sent(claim: Claim, error: BrokerError) -> None:
         if not returned or claim.kind != Kind.PLACE:
             return
         edit = OrderEdit(order_lock(claim.order.pk), broker=claim.broker)
-        if edit.trigger(OrderTrigger.NOT_SENT, "NOT_SENT", message=error.message, code=error.code):
+        if edit.order.status == OrderStatus.PENDING_CANCEL:
+            # a cancel was asked for meanwhile: sending it again could fill what nobody wants
+            OrderCommand.objects.filter(pk=claim.id).update(
+                state=State.DROPPED, settled_at=timezone.now(), error_code="cancelled"
+            )
+            edit.trigger(
+                OrderTrigger.NOT_SENT, "CANCELLED", message="Cancelled before it was sent."
+            )
+            edit.save()
+        elif edit.trigger(
+            OrderTrigger.NOT_SENT, "NOT_SENT", message=error.message, code=error.code
+        ):
             edit.save()
 
 
