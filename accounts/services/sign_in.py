@@ -62,6 +62,7 @@ def user_register(
             )
             codes.code_create(EmailOtp.Purpose.VERIFY_EMAIL, user.email, user.pk, client)
     except IntegrityError:
+        _refused("auth.signup_refused", user.email, None, Method.SIGNUP)
         raise EmailTaken from None
     return user
 
@@ -86,7 +87,7 @@ def credentials_check(*, email: str, password: str, client: Client) -> User:
         throttles.backoff_undo(email)
         raise
     if user is None or not matches:
-        _signin_failed(email, user.pk if user else None, Method.PASSWORD)
+        _refused("auth.signin_failed", email, user.pk if user else None, Method.PASSWORD)
         raise InvalidCredentials
     throttles.backoff_clear(email)
     return user
@@ -133,7 +134,7 @@ def otp_check(*, email: str, code: str, challenge_id: UUID | None = None, client
         answer = codes.code_answer(EmailOtp.Purpose.LOGIN, email, code, challenge_id)
         user = _active(answer.user) if answer else None
         if user is None:
-            _signin_failed(email, user_id_by_email(email=email), Method.OTP)
+            _refused("auth.signin_failed", email, user_id_by_email(email=email), Method.OTP)
         else:
             user = _mailbox_proved(user, client)
     if user is None:  # raised here, so that the count of tries and the log are committed
@@ -205,12 +206,12 @@ def _active(user: User | None) -> User | None:
     return user if user is not None and user.is_active else None
 
 
-def _signin_failed(email: str, user_id: UUID | None, method: LoginSession.Method) -> None:
+def _refused(action: str, email: str, user_id: UUID | None, method: LoginSession.Method) -> None:
     """Log a failure under the account; the address by a pseudonym, since the log cannot forget."""
     message = b"audit-address|" + email.encode()
     pseudonym = hmac.digest(settings.OTP_KEY.encode(), message, "sha256").hex()[:16]
     record(
-        "auth.signin_failed",
+        action,
         object_type="user",
         object_id=user_id or "",
         user_id=user_id,

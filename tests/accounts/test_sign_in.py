@@ -114,6 +114,8 @@ def test_a_taken_address_is_told(api: Api) -> None:
 
     assert (answer.status_code, error(answer)) == (409, "email_taken")
     assert User.objects.count() == 1
+    entry = AuditEntry.objects.get(action="auth.signup_refused")
+    assert (entry.user_id, "example.com" in str(entry.changes)) == (None, False)
 
 
 @pytest.mark.parametrize(

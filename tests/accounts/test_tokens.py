@@ -23,7 +23,10 @@ from accounts.models import LoginSession, User
 from accounts.services.users import user_deactivate
 from tests.accounts.conftest import AUTH, Api, error
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning"),
+]
 KEY = django_settings.JWT_SIGNING_KEY
 
 
