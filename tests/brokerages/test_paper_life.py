@@ -243,6 +243,24 @@ class TestVenue:
             S.FILLED, ack.report.client_order_id,
         )  # fmt: skip
 
+    def test_a_stop_changed_before_the_venue_has_it_waits_for_no_trigger(
+        self, paper, market, settings
+    ):
+        settings.PAPER_LATENCY_MS = 250
+        market.show(last=100)
+        paper.buy(10, 110, trigger=105)
+        market.now += timedelta(milliseconds=100)
+        stop = paper.buy(10, 110, trigger=105)
+        changed = paper.adapter.modify_order(stop.broker_order_id, change(10, 110))
+        market.now += timedelta(milliseconds=250)
+
+        events = paper.advance()
+
+        assert changed.report.status is S.OPEN
+        assert [(e.report.broker_order_id, e.report.status) for e in events] == [
+            (stop.broker_order_id, S.FILLED)
+        ]
+
     def test_latency_and_ioc(self, paper, market, settings):
         settings.PAPER_LATENCY_MS = 250
         market.show(last=100)

@@ -72,6 +72,9 @@ def match_now(
         record.status = ReportedStatus.TRIGGER_PENDING
         return standing, changes
     if record.eligible_at > now:
+        # a stop that was changed to another type awaits nothing any more
+        is_part = record.filled_quantity > 0
+        record.status = ReportedStatus.PARTIALLY_FILLED if is_part else ReportedStatus.OPEN
         return standing, changes
     side, instrument, quote = record.side, record.instrument, market.quote
     best = matching.best_price(quote, side) if quote and market.may_match else None
