@@ -239,6 +239,34 @@ def test_exit_closes_once(trader):
     assert trader.call("POST", f"/positions/{position['id']}/exit", {}).status_code == 409
 
 
+def test_a_repeated_exit_returns_the_first(trader):
+    trader.placed()
+    position = trader.get("/positions")["results"][0]["id"]
+
+    def leave(key):
+        return trader.call("POST", f"/positions/{position}/exit", {}, **{"Idempotency-Key": key})
+
+    first = leave("leave-1")
+    work()
+    again = leave("leave-1")
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json()["id"] == first.json()["id"]
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert leave("leave-2").status_code == 409
+
+
+def test_exit_all_names_what_a_disabled_connection_holds(trader):
+    trader.placed()
+    assert trader.call("DELETE", f"/connections/{trader.connection_id}").status_code == 204
+
+    answer = trader.call("POST", "/positions/exit-all", {})
+
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["orders"] == []
+    assert [failure["code"] for failure in answer.json()["failed"]] == ["not_found"]
+
+
 def test_exit_all_and_cancel_all(trader):
     trader.placed(quantity=10)
     trader.placed(symbol="NSE:INFY", quantity=5, product="MIS")

@@ -8,12 +8,14 @@ from uuid import UUID, uuid4
 from django.db import transaction
 from django.db.models import F, Sum
 
+from brokerages.problems import BrokerageError
 from brokerages.selectors import connection_brief
 from brokerages.types import OrderType, Product, Side
 from marketdata.selectors import ref_by_id
 from trading.errors import NotFound, OrderDenied, OrderStateConflict, TradingError
 from trading.models import Order, Position
 from trading.order_states import CLOSED
+from trading.outputs import ORDER_FIELDS, order_output
 from trading.risk import OrderTerms
 from trading.services.orders import Placed, order_place
 
@@ -28,7 +30,7 @@ def position_exit(
     """Close a position, or ``quantity`` units of it, at the market.
 
     Reduce-only: what live orders of the other side already close is not closed again, so pressing
-    twice makes one order.
+    twice makes one order. A repeated ``idempotency_key`` returns the first exit.
 
     Raises:
         NotFound: no such position of this user.
@@ -44,6 +46,8 @@ def position_exit(
         )
         if position is None:
             raise NotFound("no such position")
+        if idempotency_key and (first := _first_exit(position, quantity, idempotency_key)):
+            return first
         side = Side.SELL if position.quantity > 0 else Side.BUY
         held = abs(position.quantity)
         left = held - _closing(position, side)
@@ -68,6 +72,27 @@ def position_exit(
             terms=terms,
             idempotency_key=idempotency_key or uuid4().hex,
         )
+
+
+def _first_exit(position: Position, quantity: int | None, key: str) -> Placed | None:
+    """Return the exit that was made with ``key``: what it closes is not open a second time, so its
+    terms cannot be worked out again.
+    """
+    row = (
+        Order.objects.filter(
+            user_id=position.user_id,
+            idempotency_key=key,
+            connection_id=position.connection_id,
+            instrument_id=position.instrument_id,
+            product=position.product,
+            order_type=OrderType.MARKET.value,
+        )
+        .values(*ORDER_FIELDS)
+        .first()
+    )
+    if row is None or quantity not in (None, row["quantity"]):
+        return None
+    return Placed(order_output(row), replayed=True)
 
 
 def _closing(position: Position, side: Side) -> int:
@@ -97,6 +122,6 @@ def positions_exit_all(*, user_id: UUID, connection_id: UUID | None = None) -> d
     for position_id in positions.order_by("id").values_list("pk", flat=True):
         try:
             orders.append(position_exit(user_id=user_id, position_id=position_id).order)
-        except TradingError as e:
+        except (TradingError, BrokerageError) as e:  # its connection may be disabled
             failed.append({"position_id": position_id, "code": e.code, "message": e.message})
     return {"orders": orders, "failed": failed}
