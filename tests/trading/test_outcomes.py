@@ -229,3 +229,86 @@ def test_an_order_that_was_not_sent_is_not_sent_again_after_a_cancel(trader: Tra
         ("PLACE", "DROPPED"),
         ("CANCEL", "DONE"),
     }
+
+
+def cancelling(trader: Trader, state: str) -> dict[str, Any]:
+    """A resting order whose cancel was claimed and never answered."""
+    order = trader.placed(**RESTING)
+    trader.call("DELETE", f"/orders/{order['id']}")
+    OrderCommand.objects.filter(kind="CANCEL").update(state=state, claimed_at=timezone.now())
+    return order
+
+
+def look(seconds: float) -> None:
+    claimed_ago(seconds)
+    OrderCommand.objects.update(checked_at=None)
+    reconciliation.commands_reconcile()
+
+
+def test_a_cancel_on_its_way_is_not_judged_by_the_book_before_it(trader: Trader):
+    order = cancelling(trader, "SENDING")
+
+    look(5)
+    assert trader.order(order["id"])["status"] == "PENDING_CANCEL"
+    look(25)
+    assert trader.order(order["id"])["status"] == "OPEN"
+
+
+def test_a_cancel_that_worked_is_not_called_unsent(trader: Trader):
+    order = cancelling(trader, "UNKNOWN")
+    broker = adapter_for(Order.objects.get().connection_id)
+    broker.cancel_order(Order.objects.get().broker_order_id)
+
+    look(5)
+
+    assert trader.order(order["id"])["status"] == "CANCELLED"
+    assert "CANCEL_UNSENT" not in trader.events(order["id"])
+
+
+def test_a_book_without_the_order_does_not_unplace_it(trader: Trader, monkeypatch):
+    order = cancelling(trader, "UNKNOWN")
+    monkeypatch.setattr(PaperAdapter, "fetch_orders", lambda self: [])
+
+    look(5)
+    assert trader.order(order["id"])["status"] == "PENDING_CANCEL"
+    look(10)
+    look(20)
+
+    assert trader.order(order["id"])["status"] == "OPEN"
+    assert not OrderCommand.objects.filter(state="UNKNOWN").exists()
+
+
+def test_one_order_that_cannot_be_read_does_not_hold_up_the_others(
+    trader: Trader, place_fault, monkeypatch
+):
+    place_fault(OutcomeUnknown("timed out", broker="paper"), acts=True, times=2)
+    broken, other = trader.placed(**RESTING), trader.placed(**RESTING)
+    tag, real = Order.objects.get(pk=broken["id"]).tag, PaperAdapter.find_order
+
+    def find(self: PaperAdapter, asked: str) -> Any:
+        if asked == tag:
+            raise KeyError(asked)
+        return real(self, asked)
+
+    monkeypatch.setattr(PaperAdapter, "find_order", find)
+    look(3)
+
+    assert trader.order(other["id"])["status"] == "OPEN"
+    assert trader.order(broken["id"])["status"] == "SUBMITTED"
+
+
+def test_commands_that_are_not_due_do_not_hide_those_that_are(
+    trader: Trader, place_fault, monkeypatch
+):
+    monkeypatch.setattr(reconciliation, "AT_ONCE", 1)
+    place_fault(OutcomeUnknown("timed out", broker="paper"), acts=True, times=2)
+    old, new = trader.placed(**RESTING), trader.placed(**RESTING)
+    now = timezone.now()
+    OrderCommand.objects.filter(order_id=old["id"]).update(
+        claimed_at=now - timedelta(seconds=300), checked_at=now - timedelta(seconds=5)
+    )
+    OrderCommand.objects.filter(order_id=new["id"]).update(claimed_at=now - timedelta(seconds=3))
+
+    reconciliation.commands_reconcile()
+
+    assert trader.order(new["id"])["status"] == "OPEN"

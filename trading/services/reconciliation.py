@@ -18,10 +18,10 @@ from django.db.models import Q
 from django.utils import timezone
 
 import audit.services
-from brokerages.errors import BrokerError, Refused
+from brokerages.errors import BrokerError
 from brokerages.registry import venue_engines
 from brokerages.services import adapter_for
-from brokerages.types import FillReport, OrderReport
+from brokerages.types import FillReport, OrderReport, ReportedStatus
 from marketdata.quotes import quote_latest
 from trading.models import Order, OrderCommand
 from trading.order_states import CLOSED, OrderTrigger
@@ -37,6 +37,11 @@ State, Kind = OrderCommand.State, OrderCommand.Kind
 
 LOOK_UP_AFTER = (2, 5, 10, 20, 40, 60)  # seconds from the claim; every 60 s from then on
 MISSES_NEEDED = 3
+_RESTING = frozenset(
+    {ReportedStatus.OPEN, ReportedStatus.TRIGGER_PENDING, ReportedStatus.PARTIALLY_FILLED}
+)
+IN_FLIGHT = timedelta(seconds=20)  # longer than any call to a broker may take
+AT_ONCE = 200  # looks in one run
 
 
 def commands_sweep() -> int:
@@ -54,15 +59,29 @@ def commands_reconcile() -> int:
         Q(checked_at__isnull=True, claimed_at__lte=now - timedelta(seconds=LOOK_UP_AFTER[0]))
         | Q(checked_at__lte=now - timedelta(seconds=1))
     )
+    waiting = unsettled.select_related("order__connection").order_by("claimed_at")
+    # cut after the choice: many old ones that are not due must not hide the new
+    due = [command for command in waiting if _is_due(command, now)]
     settled = 0
-    for command in unsettled.select_related("order__connection").order_by("claimed_at")[:200]:
-        if _is_due(command, now):
+    for command in due[:AT_ONCE]:
+        try:
             settled += _command_reconcile(command)
+        except Exception:  # a bug met by one order must not leave all others unknown
+            logger.exception("could not reconcile order %s", command.order_id)
+            OrderCommand.objects.filter(pk=command.pk).update(checked_at=timezone.now())
     return settled
 
 
 def _is_due(command: OrderCommand, now: datetime) -> bool:
-    if command.claimed_at is None or command.checked_at is None:
+    if command.claimed_at is None:
+        return True
+    if (
+        command.kind != Kind.PLACE
+        and command.state == State.SENDING
+        and now - command.claimed_at < IN_FLIGHT
+    ):
+        return False  # the book before the change proves nothing while the change is on its way
+    if command.checked_at is None:
         return True
     last = (command.checked_at - command.claimed_at).total_seconds()
     step = next((at for at in LOOK_UP_AFTER if at > last), last + 60)
@@ -104,7 +123,7 @@ def _found(command: OrderCommand, report: OrderReport, fills: list[FillReport]) 
             "RECONCILED", message="The broker's book has the order.", data={"command": command.kind}
         )
         _audit(edit, "order.reconciled")
-        if command.kind == Kind.CANCEL:
+        if command.kind == Kind.CANCEL and report.status in _RESTING:
             edit.trigger(
                 OrderTrigger.CANCEL_REFUSED,
                 "CANCEL_UNSENT",
@@ -118,11 +137,12 @@ def _missed(command: OrderCommand) -> bool:
     now = timezone.now()
     sent_for = (now - command.claimed_at).total_seconds() if command.claimed_at else 0
     misses = command.checks + 1
-    if command.kind == Kind.PLACE and (
-        misses < MISSES_NEEDED or sent_for < settings.SETTLE_SECONDS
-    ):
+    is_place = command.kind == Kind.PLACE
+    if misses < MISSES_NEEDED or (is_place and sent_for < settings.SETTLE_SECONDS):
         OrderCommand.objects.filter(pk=command.pk).update(checks=misses, checked_at=now)
         return False
+    if not is_place:
+        return _change_lost(command)
     with transaction.atomic():
         if not _settle(command, State.DONE, code="not_placed"):
             return False
@@ -131,6 +151,24 @@ def _missed(command: OrderCommand) -> bool:
         if edit.trigger(OrderTrigger.NOT_FOUND, "NOT_PLACED", message=message, code="not_placed"):
             _audit(edit, "order.not_placed")
             notifications.order_notify(edit, "order_not_placed", message)
+        edit.save()
+    return True
+
+
+def _change_lost(command: OrderCommand) -> bool:
+    """Settle a modify or cancel of an order that the book does not show: it says nothing of whether
+    the order was placed, and the user may ask again.
+    """
+    with transaction.atomic():
+        if not _settle(command, State.DONE, code="order_not_found"):
+            return False
+        edit = OrderEdit(order_lock(command.order_id), broker=command.order.connection.broker)
+        message = "The broker's book does not show the order now. Ask again."
+        if command.kind != Kind.CANCEL or not edit.trigger(
+            OrderTrigger.CANCEL_REFUSED, "CANCEL_UNSENT", message=message
+        ):
+            edit.note("OUTCOME_UNKNOWN", message=message, data={"command": command.kind})
+        _audit(edit, "order.outcome_unknown")
         edit.save()
     return True
 
@@ -163,10 +201,10 @@ def connections_reconcile() -> int:
     for connection_id in live.values_list("connection_id", flat=True).distinct():
         try:
             changed += connection_reconcile(connection_id)
-        except Refused as e:
-            logger.warning("could not reconcile connection %s: %s", connection_id, e)
         except BrokerError as e:
             logger.warning("could not read the books of connection %s: %s", connection_id, e)
+        except Exception:  # a bug met by one connection must not hold up all others
+            logger.exception("could not reconcile connection %s", connection_id)
     return changed
 
 
