@@ -16,7 +16,7 @@ from brokerages.types import Side
 from tests.trading.conftest import Trader, work
 from trading.models import Fill, Order, OrderCommand
 from trading.services import reconciliation
-from trading.services.reports import fill_apply
+from trading.services.reports import fill_apply, report_apply
 
 RESTING = {"order_type": "LIMIT", "price": "2450.00"}
 
@@ -312,3 +312,15 @@ def test_commands_that_are_not_due_do_not_hide_those_that_are(
     reconciliation.commands_reconcile()
 
     assert trader.order(new["id"])["status"] == "OPEN"
+
+
+def test_a_report_from_before_a_modify_does_not_undo_it(trader: Trader):
+    order = trader.placed(**RESTING)
+    stored = Order.objects.get()
+    before = adapter_for(stored.connection_id).find_order(stored.tag)
+    trader.call("PATCH", f"/orders/{order['id']}", {"price": "2460.00"})
+    work()
+
+    report_apply(connection_id=stored.connection_id, broker="paper", report=before)
+
+    assert trader.order(order["id"])["price"] == "2460.00"

@@ -18,7 +18,7 @@ from django.db.models import Q
 
 from brokerages.types import FillReport, OrderReport, ReportedStatus
 from marketdata.selectors import ref_by_id
-from trading.models import Fill, Order
+from trading.models import Fill, Order, OrderCommand
 from trading.order_states import REPORTED, REVIVED, OrderStatus, OrderTrigger
 from trading.services import notifications
 from trading.services.edits import OrderEdit, Write, order_lock, write_together
@@ -150,18 +150,32 @@ def _take_terms(edit: OrderEdit, report: OrderReport) -> bool:
     """Take the terms that the broker states for a resting order: a modify of ours or one made
     elsewhere.
     """
-    order, changed = edit.order, {}
+    order = edit.order
+    changed: dict[str, Any] = {}
     for name, value in (
         ("quantity", report.quantity),
         ("price", report.price),
         ("trigger_price", report.trigger_price),
     ):
         if value is not None and getattr(order, name) is not None and getattr(order, name) != value:
-            changed[name] = [str(getattr(order, name)), str(value)]
-            setattr(order, name, value)
-    if changed:
-        edit.note("MODIFIED", data=changed)
-    return bool(changed)
+            changed[name] = value
+    if not changed or _precedes_a_modify(order, report):
+        return False
+    data = {name: [str(getattr(order, name)), str(value)] for name, value in changed.items()}
+    for name, value in changed.items():
+        setattr(order, name, value)
+    edit.note("MODIFIED", data=data)
+    return True
+
+
+def _precedes_a_modify(order: Order, report: OrderReport) -> bool:
+    """Whether the report is older than a modify that was taken: its terms are the ones before."""
+    return order.commands.filter(
+        kind=OrderCommand.Kind.MODIFY,
+        state=OrderCommand.State.DONE,
+        error_code="",
+        claimed_at__gt=report.reported_at,
+    ).exists()
 
 
 _COUNT = """
