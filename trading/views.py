@@ -34,7 +34,7 @@ from trading.services import orders as order_services
 from trading.services.notifications import notifications_mark_read
 from trading.services.portfolio import portfolio_overview
 
-PAGE = 50
+PAGE, LATEST = 50, 6
 UNPROCESSABLE = 422
 PAPER = "paper"
 DELIVERY = (Product.CNC.value, Product.MTF.value)
@@ -49,15 +49,15 @@ Row = dict[str, Any]
 @require_GET
 @signed_in
 def portfolio(request: HttpRequest) -> HttpResponseBase:
+    part = request.GET.get("part")
+    if part == "recent":
+        latest, _ = selectors.order_list(user_id=user_id_of(request), limit=LATEST)
+        return render(request, "trading/_recent.html", {"recent_orders": latest})
     overview = portfolio_overview(user_id=user_id_of(request))
     context = overview | _summary(overview) | {"greeting": _greeting(timezone.now())}
-    context["recent_orders"] = overview["recent_orders"][:6]
-    context["connections_missing"] = not overview["connections"]
-    part = request.GET.get("part")
+    context["recent_orders"] = overview["recent_orders"][:LATEST]
     if part == "summary":
         return render(request, "trading/_summary.html", context)
-    if part == "recent":
-        return render(request, "trading/_recent.html", context)
     return render(request, "trading/portfolio.html", context)
 
 

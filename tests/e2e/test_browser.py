@@ -138,6 +138,7 @@ def test_from_sign_up_to_profit_and_loss(visitor: Open, phone: bool, scheme: str
     waiting = page.locator("#order-rows tbody tr[data-order]")
     expect(waiting).to_have_count(1)
     expect(waiting.locator(".status")).to_have_text("Open")
+    expect(page.get_by_role("button", name="Cancel all")).to_be_enabled()
     window.shot("orders")
     waiting.get_by_role("button", name="Cancel").click()
     expect(page.locator("#order-rows")).to_contain_text("No open orders")

@@ -39,8 +39,17 @@ function markNav() {
   }
 }
 
+/** What acts on all open rows rests while there is none. */
+function restButtons() {
+  for (const form of $$("[data-needs-rows]")) {
+    const rows = document.getElementById(form.dataset.needsRows);
+    if (rows) $("button", form).disabled = !$("tbody tr:not([data-closed], .details)", rows);
+  }
+}
+
 function scan() {
   markNav();
+  restButtons();
   watchlist.mark();
   quotes.scan();
   spark.scan();
