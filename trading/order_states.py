@@ -89,6 +89,7 @@ TRANSITIONS: dict[tuple[OrderStatus, OrderTrigger], OrderStatus] = {
     **{(s, T.EXPIRE): S.EXPIRED for s in _AT_BROKER},
     # the exchange may refuse what the broker took, also while a cancel is on its way
     **{(s, T.REJECT): S.REJECTED for s in (S.OPEN, S.TRIGGER_PENDING, S.PENDING_CANCEL)},
+    (S.PARTIALLY_FILLED, T.REJECT): S.CANCELLED,  # the exchange refused the rest
     # an end learnt of an order that we had given up
     **{
         (S.NOT_PLACED, t): end

@@ -324,3 +324,34 @@ def test_a_report_from_before_a_modify_does_not_undo_it(trader: Trader):
     report_apply(connection_id=stored.connection_id, broker="paper", report=before)
 
     assert trader.order(order["id"])["price"] == "2460.00"
+
+
+def test_an_event_that_fails_holds_up_its_order_alone(trader: Trader, market, monkeypatch):
+    bad, good = trader.placed(**RESTING), trader.placed(**RESTING)
+    real = reconciliation.report_apply
+
+    def apply(*, report: Any, **rest: Any) -> Any:
+        if report.broker_order_id == bad["broker_order_id"]:
+            raise ValueError("bug")
+        return real(report=report, **rest)
+
+    monkeypatch.setattr(reconciliation, "report_apply", apply)
+    market.set("NSE:RELIANCE", "2440.00")
+    work()
+    assert [trader.order(o["id"])["status"] for o in (bad, good)] == ["OPEN", "FILLED"]
+
+    monkeypatch.setattr(reconciliation, "report_apply", real)
+    work()
+    assert trader.order(bad["id"])["status"] == "FILLED"
+
+
+def test_a_change_that_waited_too_long_is_not_sent(trader: Trader, settings):
+    order = trader.placed(**RESTING)
+    trader.call("PATCH", f"/orders/{order['id']}", {"price": "2460.00"})
+    settings.STALE_COMMAND_SECONDS = 0
+
+    work()
+
+    after = trader.order(order["id"])
+    assert (after["price"], after["status"]) == ("2450.00", "OPEN")
+    assert trader.events(order["id"])[-1] == "MODIFY_REFUSED"

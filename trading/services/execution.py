@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 Kind, State = OrderCommand.Kind, OrderCommand.State
 
 MAX_ATTEMPTS = 20  # of one command that provably never left us
-# the place is still on its way, or its outcome is unknown: keep waiting for it
 LINGER_SECONDS = (0.002, 0.004, 0.008)  # between looks at a shared lane before a drain ends
+# the place is still on its way, or its outcome is unknown: keep waiting for it
 NO_BROKER_ID = "no_broker_order_id"
 STALE_MESSAGE = (
     "The order waited too long before it could be sent, so it was not sent."
@@ -77,8 +77,12 @@ def command_dispatch(command_id: int) -> bool:
 def command_send(claim: Claim) -> None:
     """Send a claimed command once and record the outcome."""
     order = claim.order
-    if claim.stale:
+    if claim.stale and claim.kind == Kind.PLACE:
         _settle_denied(claim, "stale", STALE_MESSAGE)
+        return
+    if claim.stale:
+        refused = "The change waited too long before it could be sent, so it was not sent."
+        _settle_refused(claim, Refused(refused, broker=claim.broker, code="stale"))
         return
     if claim.kind != Kind.PLACE and OrderStatus(order.status) in CLOSED:
         _settle_refused(

@@ -53,7 +53,7 @@ class Claim:
     terms: dict[str, Any] | None
     attempts: int
     created_at: datetime
-    stale: bool  # a PLACE that waited longer than it may
+    stale: bool  # waited longer than it may; a CANCEL never does
 
 
 def command_enqueue(
@@ -149,7 +149,8 @@ WITH next AS (
     WHERE o.id = claimed.order_id AND claimed.kind = 'PLACE' AND o.status || '' = 'PENDING'
 )
 SELECT c.id, b.broker, c.kind, c.terms::text, c.attempts, c.created_at,
-       c.kind = 'PLACE' AND c.created_at < clock_timestamp() - make_interval(secs => %s), {columns}
+       c.kind <> 'CANCEL' AND c.created_at < clock_timestamp() - make_interval(secs => %s),
+       {columns}
 FROM claimed c JOIN trading_order o ON o.id = c.order_id
 JOIN brokerages_brokerconnection b ON b.id = o.connection_id
 """

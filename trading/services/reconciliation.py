@@ -9,6 +9,7 @@ accept an order eight seconds after it answered "timed out".
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 import audit.services
+from brokerages.base import VenueEvent
 from brokerages.errors import BrokerError
 from brokerages.registry import venue_engines
 from brokerages.services import adapter_for
@@ -242,16 +244,36 @@ def venues_advance() -> int:
     for engine in venue_engines():
         engine.advance(quote_latest, timezone.now())
         while events := engine.pending_events():
-            for event in events:
-                report_apply(
-                    connection_id=event.connection_id,
-                    broker=engine.broker,
-                    report=event.report,
-                    fills=event.fills,
-                )
-            engine.confirm_events([event.id for event in events])
-            applied += len(events)
+            done = _events_apply(engine.broker, events)
+            engine.confirm_events(done)
+            applied += len(done)
+            if len(done) < len(events):
+                break  # what failed stays, and is tried again the next time
     return applied
+
+
+def _events_apply(broker: str, events: Sequence[VenueEvent]) -> list[int]:
+    """Apply events and return the ids of those that went in; one that fails holds up its order
+    alone.
+    """
+    done, failed = [], set()
+    for event in events:
+        order = (event.connection_id, event.report.broker_order_id)
+        if order in failed:
+            continue  # the events of one order go in in their order
+        try:
+            report_apply(
+                connection_id=event.connection_id,
+                broker=broker,
+                report=event.report,
+                fills=event.fills,
+            )
+        except Exception:  # whatever it is, the fills of everybody else must not wait for it
+            logger.exception("could not apply event %s of %s", event.id, broker)
+            failed.add(order)
+        else:
+            done.append(event.id)
+    return done
 
 
 def stale_commands_deny() -> int:
