@@ -8,10 +8,16 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import after_task_publish, setup_logging, task_postrun
+from celery.signals import (
+    after_task_publish,
+    setup_logging,
+    task_postrun,
+    worker_process_init,
+    worker_ready,
+)
 from kombu.entity import Queue
 
-from config import liveness
+from config import garbage, liveness
 from config.env import plain_errors
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
@@ -127,6 +133,10 @@ app.autodiscover_tasks()
 @app.task(name="config.canary")
 def canary() -> None:
     """Do nothing: that it was done is the news."""
+
+
+worker_ready.connect(garbage.settle)
+worker_process_init.connect(garbage.settle)
 
 
 @setup_logging.connect
