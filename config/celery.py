@@ -123,7 +123,7 @@ after_task_publish.connect(liveness.mark)
 
 @task_postrun.connect
 def _mark_work(**_: Any) -> None:
-    if liveness.mark():
+    if liveness.mark("done"):
         cache.set(liveness.WORKER_KEY, 1, liveness.WORKER_SECONDS)
 
 

@@ -18,15 +18,18 @@ LATEST_SECONDS = 90.0  # the canary below comes every 30
 CANARY_SECONDS = 30.0
 WORKER_KEY, WORKER_SECONDS = "health:worker", 60  # in the cache: what /health tells of workers
 
-_marked = float("-inf")
+_marked: dict[str, float] = {}  # when a task was last marked as sent, and as done
 
 
-def mark(**_: Any) -> bool:
-    """Receive a signal of Celery, a task is done or sent; return whether it is time for a mark."""
-    global _marked  # noqa: PLW0603
-    if time.monotonic() - _marked < MARK_SECONDS:
+def mark(what: str = "sent", **_: Any) -> bool:
+    """Receive a signal of Celery, a task is sent or done; return whether it is time for a mark.
+
+    Each has its own time: where one process sends and does, what is sent must not hide what is not
+    done.
+    """
+    if time.monotonic() - _marked.get(what, float("-inf")) < MARK_SECONDS:
         return False
-    _marked = time.monotonic()
+    _marked[what] = time.monotonic()
     MARK.touch()
     return True
 

@@ -35,7 +35,7 @@ def test_lost_redis_is_degraded_and_still_ready(client, db, monkeypatch):
 
 
 def test_missing_worker_and_feed_show_but_do_not_stop_requests(client, db, monkeypatch):
-    monkeypatch.setattr(liveness, "_marked", float("-inf"))
+    monkeypatch.setattr(liveness, "_marked", {})
     cache.clear()
     without = client.get("/health").json()
     health._redis().set(health.LEASE_KEY, "feed", px=5000)

@@ -10,7 +10,7 @@ from config.celery import app, canary
 @pytest.fixture
 def mark(tmp_path, monkeypatch):
     monkeypatch.setattr(liveness, "MARK", tmp_path / "alive")
-    monkeypatch.setattr(liveness, "_marked", float("-inf"))
+    monkeypatch.setattr(liveness, "_marked", {})
     return tmp_path / "alive"
 
 
@@ -39,3 +39,10 @@ def test_every_worker_gets_a_canary_before_it_counts_as_dead():
 
 def test_closed_port_is_no_answer():
     assert not liveness.answers("http://127.0.0.1:1/")
+
+
+def test_what_is_sent_does_not_hide_what_is_done():
+    """The embedded worker sends the schedule's tasks too, and each just before it does it."""
+    assert liveness.mark(sender="a task")
+    assert liveness.mark("done")
+    assert not liveness.mark("done")
