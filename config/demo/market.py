@@ -18,6 +18,15 @@ def brokers(run: Run) -> str:
     return ", ".join(names)
 
 
+def hours(run: Run) -> str:
+    """Go on only while shares can be traded."""
+    found = run.api.get("/calendar")
+    groups = {group["group"]: group for group in found["groups"]}
+    following = groups["EQUITY_FNO"]["next_session"]
+    expect(groups["EQUITY_FNO"]["is_open"], "an open market for shares", f"next: {following}")
+    return "open round the clock" if found["always_open"] else "open by the exchange's calendar"
+
+
 def connect(run: Run) -> str:
     body = {
         "brokerage": "paper",

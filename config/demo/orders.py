@@ -12,6 +12,7 @@ QUANTITY = 20
 SOLD = 8
 BOOK_TICKS = 20  # more than a book of five levels is wide
 PARTIAL = "NSE:INFY"
+PARTIAL_TRIES = 5
 INTRADAY_MARGIN = Decimal("0.20")
 
 
@@ -101,21 +102,36 @@ def cancel(run: Run) -> str:
 def partial_fill(run: Run) -> str:
     """An order for more than the book shows fills in part; what is left is cancelled."""
     instrument = run.find(PARTIAL)
-    levels, funds = book_side(run.quote(instrument), "sell"), run.funds()
-    while len(levels) > 1 and _cost(levels) > funds:  # an account that cannot pay for all five
-        levels.pop()
-    wanted = _wanted(levels)
-    # The last level's price, and room for the market to rise a little before the order is there.
-    price = _text(levels[-1][0] + BOOK_TICKS * Decimal(instrument["tick_size"]))
-    placed = run.place(
-        symbol=PARTIAL, side="BUY", quantity=wanted, order_type="LIMIT", price=price, product="MIS"
-    )
-    part = run.socket.order(placed["id"], "PARTIALLY_FILLED")
-    run.api.call("DELETE", f"/orders/{placed['id']}", status=(202, 409))
-    ended = run.orders["partial"] = run.socket.order(placed["id"], "CANCELLED", "FILLED")
-    filled = part["filled_quantity"]
+    for _ in range(PARTIAL_TRIES):
+        placed = run.place(**_larger_than_the_book(run, instrument))
+        part = run.socket.order(placed["id"], "PARTIALLY_FILLED", "OPEN", "FILLED")
+        run.api.call("DELETE", f"/orders/{placed['id']}", status=(202, 409))
+        ended = run.orders["partial"] = run.socket.order(placed["id"], "CANCELLED", "FILLED")
+        if (
+            part["status"] == "PARTIALLY_FILLED"
+        ):  # else the market had moved away from the book read
+            break
+    filled, wanted = part["filled_quantity"], placed["quantity"]
     expect(0 < filled < wanted, f"a part of {wanted} filled", filled)
     return f"{filled} of {wanted} INFY, then {ended['status']} at {ended['filled_quantity']}"
+
+
+def _larger_than_the_book(run: Run, instrument: dict[str, Any]) -> dict[str, Any]:
+    """Return a LIMIT buy for half as much again as the sellers show up to its price."""
+    levels, funds = book_side(run.quote(instrument), "sell"), run.funds()
+    room = BOOK_TICKS  # for the market to rise before the order is there: all five levels fill
+    while len(levels) > 1 and _cost(levels) > funds:  # an account that cannot pay for all five
+        levels.pop()
+        room = 0
+    price = levels[-1][0] + room * Decimal(instrument["tick_size"])
+    return {
+        "symbol": PARTIAL,
+        "side": "BUY",
+        "quantity": _wanted(levels),
+        "order_type": "LIMIT",
+        "price": _text(price),
+        "product": "MIS",
+    }
 
 
 def _wanted(levels: list[tuple[Decimal, int]]) -> int:

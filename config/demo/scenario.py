@@ -11,6 +11,7 @@ TRADING_DAY: tuple[tuple[str, Step], ...] = (
     ("Refresh the tokens", sign_in.refresh),
     ("List the brokers", market.brokers),
     ("Connect the paper broker", market.connect),
+    ("Hours of the market", market.hours),
     ("Search an instrument", market.search),
     ("Full market quote", market.quote),
     ("Live quotes over the socket", market.stream),
