@@ -41,7 +41,7 @@ def test_closed_port_is_no_answer():
     assert not liveness.answers("http://127.0.0.1:1/")
 
 
-def test_what_is_sent_does_not_hide_what_is_done():
+def test_what_is_sent_does_not_hide_what_is_done(mark):
     """The embedded worker sends the schedule's tasks too, and each just before it does it."""
     assert liveness.mark(sender="a task")
     assert liveness.mark("done")
