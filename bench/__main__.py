@@ -20,6 +20,7 @@ RESULTS = ROOT / "bench" / "results" / "latest.json"
 SEED = "from bench import seed; seed.main(32)"  # as many users as clients at most
 SLICES = 4  # of each step; between two of them the reference has its turn
 REFERENCE_SHARE = 0.5  # of a slice's seconds
+WARM_SECONDS = 1.0
 SETTLE_SECONDS = 60.0
 
 
@@ -35,8 +36,8 @@ def main() -> int:
     missed = found.missed()
     for text in missed:
         print(f"MISSED {text}")
-    if options.write:
-        found.write(options.write)
+    if options.results:
+        found.write(options.results)
     errors = any(one.errors for one in found.results)
     return int(errors or (options.check and bool(missed)))
 
@@ -44,25 +45,24 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each step (default: 5)")
-    parser.add_argument(
-        "--only", nargs="*", choices=PATHS, default=list(PATHS), help="paths to measure"
-    )
-    parser.add_argument(
-        "--clients", type=int, nargs="*", help="numbers of clients (default: of each path)"
-    )
+    parser.add_argument("--only", nargs="*", choices=PATHS, help="paths to measure (default: all)")
+    parser.add_argument("--clients", type=int, nargs="*", help="how many (default: 1 8 32)")
     parser.add_argument("--check", action="store_true", help="exit 1 if a bar is missed")
     parser.add_argument(
-        "--write", type=Path, nargs="?", const=RESULTS, help="keep the results in a file"
+        "--results", type=Path, help="file for the results (default, for a whole run: latest.json)"
     )
     parser.add_argument("--logs", type=Path, help="copy the processes' logs into this folder")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.results is None and not options.only and not options.clients:
+        options.results = RESULTS
+    return options
 
 
 def _run(running: Stack, options: argparse.Namespace) -> report.Report:
     seed = json.loads(running.run("manage.py", "shell", "-v0", "--no-imports", "-c", SEED))
     found = report.Report(report.machine(running.dsn))
     with Load(running, seed["callers"]) as load:
-        for path in options.only:
+        for path in options.only or PATHS:
             for clients in options.clients or PATHS[path].clients:
                 one = _step(running, load, path, clients, options.seconds)
                 running.alive()
@@ -113,7 +113,7 @@ def _step(running: Stack, load: Load, path: str, clients: int, seconds: float) -
     each = seconds / SLICES
     gives_work = PATHS[path].gives_work
     for reference in (False, True):
-        load.ask(do="run", path=path, clients=clients, seconds=0.5, reference=reference)
+        load.ask(do="run", path=path, clients=clients, seconds=WARM_SECONDS, reference=reference)
     if gives_work:
         load.ask(do="settle", seconds=SETTLE_SECONDS)
     subjects, references, worked = [], [], []

@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -188,6 +189,7 @@ def machine(dsn: str) -> dict[str, Any]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git.stdout.strip(),
         "cores": os.cpu_count(),
+        "idle_before": _idle(),
         "processor": _processor(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "python": platform.python_version(),
@@ -196,6 +198,19 @@ def machine(dsn: str) -> dict[str, Any]:
         "fsync": fsync[0] if fsync else "",
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def _idle() -> float:
+    """Return the share of the cores that nobody used for a second: neighbours spoil the figures."""
+
+    def times() -> tuple[int, int]:
+        fields = [int(word) for word in Path("/proc/stat").read_text().split()[1:9]]
+        return fields[3] + fields[4], sum(fields)
+
+    idle, total = times()
+    time.sleep(1)
+    idle_later, total_later = times()
+    return round((idle_later - idle) / (total_later - total), 2)
 
 
 def _processor() -> str:
