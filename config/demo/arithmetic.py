@@ -56,9 +56,10 @@ def expect_rupees(what: str, expected: Fraction, received: str | None) -> None:
     expect(near, f"{what} {shown(expected)}", received)
 
 
-def shown(amount: Fraction) -> str:
+def shown(amount: Fraction | str) -> str:
     """Return rupees as people read them."""
-    return f"₹{_decimal(amount):,.2f}"
+    exact = Fraction(amount)
+    return f"{'-' if exact < 0 else ''}₹{_decimal(abs(exact)):,.2f}"
 
 
 def signed(amount: Fraction) -> str:

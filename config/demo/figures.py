@@ -62,7 +62,9 @@ def trades(run: Run) -> str:
     for (symbol, _), holding in own.items():
         match = [row for row in rows if symbol.endswith(f":{row['stock_ticker']}")]
         expect_rupees(f"gross P&L of {symbol}", holding.realised, match[0]["gross_pnl"])
-    return ", ".join(f"{row['stock_ticker']} {row['status']} ₹{row['gross_pnl']}" for row in rows)
+    return ", ".join(
+        f"{row['stock_ticker']} {row['status']} {shown(row['gross_pnl'])}" for row in rows
+    )
 
 
 def funds(run: Run) -> str:
@@ -75,7 +77,9 @@ def funds(run: Run) -> str:
     expect_rupees("used", Fraction(), found["used"])
     expect_rupees("available", start + realised - cost, found["available"])
     expect_rupees("total", start + realised - cost, found["total"])
-    return f"₹{found['available']} = {shown(start)} - {shown(cost)} {signed(realised)} realised"
+    return (
+        f"{shown(found['available'])} = {shown(start)} - {shown(cost)} {signed(realised)} realised"
+    )
 
 
 def profit(run: Run) -> str:
@@ -88,7 +92,7 @@ def profit(run: Run) -> str:
     expect_rupees("invested", invested, found["invested"])
     unrealised = Fraction(found["value"]) - invested
     expect_rupees("unrealised P&L", unrealised, found["unrealised_pnl"])
-    return f"realised ₹{found['realised_pnl']}, unrealised ₹{found['unrealised_pnl']}"
+    return f"realised {shown(realised)}, unrealised {shown(unrealised)}"
 
 
 def overview(run: Run) -> str:
@@ -103,7 +107,7 @@ def overview(run: Run) -> str:
     expect_equal("positions", len(own), len(found["positions"]))
     states = [connection["session"]["state"] for connection in found["connections"]]
     expect_equal("sessions", ["ACTIVE"], states)
-    return f"₹{found['funds']['total']} in funds, {len(found['recent_orders'])} recent orders"
+    return f"{shown(found['funds']['total'])} in funds, {len(found['recent_orders'])} recent orders"
 
 
 def notifications(run: Run) -> str:

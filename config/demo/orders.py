@@ -2,8 +2,10 @@
 
 import secrets
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+from config.demo.arithmetic import shown
 from config.demo.market import book_side
 from config.demo.report import expect, expect_equal
 from config.demo.run import Run
@@ -175,9 +177,8 @@ def sell_part(run: Run) -> str:
     placed = run.place(side="SELL", quantity=SOLD, order_type="MARKET")
     filled = run.socket.order(placed["id"], "FILLED")
     run.orders["sell"] = filled
-    bought = Decimal(run.orders["market buy"]["average_price"])
-    gain = SOLD * (Decimal(filled["average_price"]) - bought)
-    return f"{SOLD} at ₹{filled['average_price']}: about ₹{gain:,.2f} realised"
+    bought, sold = (Fraction(run.orders[name]["average_price"]) for name in ("market buy", "sell"))
+    return f"{SOLD} at {shown(sold)}: {shown(SOLD * (sold - bought))} realised"
 
 
 def exit_position(run: Run) -> str:
@@ -191,7 +192,7 @@ def exit_position(run: Run) -> str:
     left = position_of(run, symbol)
     expect_equal("units left", 0, left["quantity"])
     run.api.refused("POST", f"/positions/{position['id']}/exit", 409, json={})
-    return f"{placed['quantity']} {symbol.partition(':')[2]} sold, realised ₹{left['realised_pnl']}"
+    return f"{placed['quantity']} {symbol.partition(':')[2]} sold, realised {shown(left['realised_pnl'])}"
 
 
 def position_of(run: Run, symbol: str) -> dict[str, Any]:
