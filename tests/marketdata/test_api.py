@@ -35,14 +35,11 @@ def test_search(api):
 
 def test_search_by_pages(api):
     seen: list[str] = []
-    cursor = ""
+    asked = {"q": "nifty", "exchange": "NFO", "kind": "PE", "limit": 30}
     for _ in range(4):
-        page = api.get(
-            "/api/v1/instruments",
-            {"q": "nifty", "exchange": "NFO", "kind": "PE", "limit": 30, "cursor": cursor},
-        ).json()
+        page = api.get("/api/v1/instruments", asked).json()
         seen += [row["symbol"] for row in page["results"]]
-        cursor = page["next"]
+        asked["cursor"] = page["next"]
     assert len(set(seen)) == len(seen) == 120
 
 
