@@ -192,7 +192,8 @@ def exit_position(run: Run) -> str:
     left = position_of(run, symbol)
     expect_equal("units left", 0, left["quantity"])
     run.api.refused("POST", f"/positions/{position['id']}/exit", 409, json={})
-    return f"{placed['quantity']} {symbol.partition(':')[2]} sold, realised {shown(left['realised_pnl'])}"
+    sold = f"{placed['quantity']} {symbol.partition(':')[2]} sold"
+    return f"{sold}, {shown(left['realised_pnl'])} realised"
 
 
 def position_of(run: Run, symbol: str) -> dict[str, Any]:
