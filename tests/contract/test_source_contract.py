@@ -9,6 +9,7 @@ import pytest
 from django.core import mail
 
 from accounts.services.mail import mails_sweep
+from brokerages.registry import BROKER_NAMES
 from tests.trading.conftest import work
 from trading.models import Position
 
@@ -272,6 +273,16 @@ def test_activate_the_paper_broker(token, replay):
     assert (connection["broker"], connection["is_default"]) == ("paper", True)
     assert connection["session"]["state"] == "ACTIVE"
     assert body["funds"]["available"] == "1000000.00"
+
+
+def test_activation_names_the_brokers_there_are(signed_up, replay):
+    """As written the example is for a broker that has to be in the registry."""
+    answer = replay(ACTIVATE, {TOKEN: signed_up["access_token"]})
+
+    if "zerodha" not in BROKER_NAMES:
+        assert answer.status_code == 422
+        assert answer.json()["error"]["detail"]["available"] == list(BROKER_NAMES)
+    assert b"your-api-secret" not in answer.content
 
 
 def test_activation_keeps_no_secret_in_its_answer(signed_up, replay):
