@@ -5,13 +5,15 @@ what a lost message left. So every task may run twice, run late, or have its mes
 """
 
 import os
+import sys
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import (
     after_task_publish,
     setup_logging,
     task_postrun,
+    task_prerun,
     worker_process_init,
     worker_ready,
 )
@@ -25,6 +27,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 with plain_errors():
     from django.conf import settings
     from django.core.cache import cache
+    from django.db import close_old_connections
 
     from config.servers import celery_url
 
@@ -125,6 +128,18 @@ after_task_publish.connect(liveness.mark)
 def _mark_work(**_: Any) -> None:
     if liveness.mark("done"):
         cache.set(liveness.WORKER_KEY, 1, liveness.WORKER_SECONDS)
+
+
+# Celery would open a connection for each task, and prepare every statement anew. Ours stay with
+# their threads, as in the web server, until they are old or broken.
+app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
+
+
+@task_prerun.connect
+@task_postrun.connect
+def _drop_old_connections(task: Task, **_: Any) -> None:
+    if not task.request.is_eager:
+        close_old_connections()
 
 
 app.autodiscover_tasks()
