@@ -208,7 +208,7 @@ def mailed_code(folder: Path, address: str) -> str:
     """
     until = time.monotonic() + MAIL_SECONDS
     while time.monotonic() < until:
-        for path in sorted(folder.glob("*.eml"), reverse=True):
+        for path in sorted(folder.glob("[0-9]*.eml"), reverse=True):
             mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
             if address in str(mail["To"]) and "sign-in code" in str(mail["Subject"]):
                 body = mail.get_body(("plain",))
