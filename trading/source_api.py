@@ -8,13 +8,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from brokerages.selectors import connection_brief
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from brokerages.selectors import connection_brief
 from brokerages.types import OrderType, Side
 from trading import inputs, selectors, serializers
 from trading.answers import CURSOR, KEY, LIMIT, answer, errors, page_of, page_query, user_id
