@@ -23,6 +23,7 @@ from django.db import DatabaseError, close_old_connections
 
 from brokerages.types import InstrumentKind, Quote
 from marketdata import quotes, selectors
+from marketdata.channels import channel_name
 from marketdata.latest import QUOTES_KEY, LatestQuotes, connect
 from marketdata.sources.base import DataSource, Listing
 from marketdata.ticks import tick_output
@@ -60,6 +61,7 @@ class Feed:
         self.leading = False
         self.published = 0
         self._redis = connect(timeout=1.0)
+        self._channel = channel_name(CHANNEL, settings.REDIS_URL)
         self._latest = LatestQuotes()
         self._seen: dict[int, int] = {}
         self._chosen: dict[str, Listing] = {}
@@ -117,7 +119,7 @@ class Feed:
             fields = self._latest.encoded(quote for _, quote in changed)
             pipe.hset(QUOTES_KEY, mapping=fields)  # type: ignore[arg-type]
             pipe.expire(QUOTES_KEY, LATEST_SECONDS)
-        pipe.publish(CHANNEL, _encoder.encode(batch))
+        pipe.publish(self._channel, _encoder.encode(batch))
         pipe.execute()
 
     def _source(self) -> DataSource | None:

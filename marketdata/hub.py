@@ -22,6 +22,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from marketdata.channels import channel_name
+
 logger = logging.getLogger(__name__)
 
 TICKS = "sauda:ticks"
@@ -132,7 +134,7 @@ class QuoteHub:
 
     def start(self) -> None:
         self._busy, self._news = asyncio.Event(), asyncio.Event()
-        self.subscription = Subscription(self._url, TICKS, self.receive)
+        self.subscription = Subscription(self._url, channel_name(TICKS, self._url), self.receive)
         self._tasks = [
             asyncio.create_task(work)
             for work in (self.subscription.run(), self._flush(), self._announce())

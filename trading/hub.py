@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from marketdata.channels import channel_name
 from marketdata.hub import Subscription
 from trading.push import CHANNEL, PAUSE
 
@@ -174,7 +175,9 @@ class EventHub:
 
     def start(self) -> None:
         self._reading = asyncio.Semaphore(READERS)
-        self.subscription = Subscription(self._url, CHANNEL, self.receive, self._subscribed)
+        self.subscription = Subscription(
+            self._url, channel_name(CHANNEL, self._url), self.receive, self._subscribed
+        )
         self._run(self.subscription.run())
         self._run(self._look_again())
 

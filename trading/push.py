@@ -28,6 +28,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from marketdata.channels import channel_name
+
 logger = logging.getLogger(__name__)
 
 Message = tuple[UUID, str, int, Mapping[str, Any]]
@@ -99,6 +101,7 @@ class Publisher:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._channel = channel_name(CHANNEL, url).encode()
         self._pool = ConnectionPool.from_url(
             url,
             socket_connect_timeout=TIMEOUT,
@@ -131,8 +134,8 @@ class Publisher:
 
     def _send(self, body: bytes) -> None:
         command = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-            len(CHANNEL),
-            CHANNEL.encode(),
+            len(self._channel),
+            self._channel,
             len(body),
             body,
         )
