@@ -122,7 +122,7 @@ class Publisher:
                 return False
             self._asleep_until = now + PAUSE  # this thread tries; the others go on without
         try:
-            self._send(body)
+            self.ask(b"PUBLISH", self._channel, body)
         except (RedisError, OSError) as e:
             self._asleep_until = time.monotonic() + PAUSE
             if not self._away:
@@ -132,13 +132,14 @@ class Publisher:
         self._away = False
         return True
 
-    def _send(self, body: bytes) -> None:
-        command = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-            len(self._channel),
-            self._channel,
-            len(body),
-            body,
-        )
+    def ask(self, *words: bytes) -> Any:
+        """Ask Redis on this thread's connection. No layer of the library: they cost more than that.
+
+        Raises:
+            RedisError, OSError: there is no answer.
+        """
+        parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+        command = b"*%d\r\n%b" % (len(words), b"".join(parts))
         connection: ConnectionInterface | None = getattr(self._local, "connection", None)
         if connection is not None:
             try:
@@ -146,16 +147,21 @@ class Publisher:
             except RedisConnectionError:
                 pass  # closed since its last use, as by a restart: one new connection
         connection = self._local.connection = self._pool.make_connection()
-        _exchange(connection, command)
+        return _exchange(connection, command)
 
 
-def _exchange(connection: ConnectionInterface, command: bytes) -> None:
+def _exchange(connection: ConnectionInterface, command: bytes) -> Any:
     try:
         connection.send_packed_command([command])  # connects first where it has to
-        connection.read_response()
+        return connection.read_response()
     except (RedisError, OSError):
         connection.disconnect()
         raise
+
+
+def ask(*words: bytes) -> Any:
+    """Ask the platform's Redis one thing, in a tenth of a second. Raises as ``Publisher.ask``."""
+    return _publisher().ask(*words)
 
 
 _current: Publisher | None = None

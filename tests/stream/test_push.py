@@ -182,4 +182,4 @@ def test_publishing_is_quick(valkey):
 def test_the_address_of_the_settings_is_used(published):
     assert isinstance(push._publisher(), push.Publisher)
     with pytest.raises(redis.ConnectionError), override_settings(REDIS_URL="unix:///none.sock"):
-        push._publisher()._send(b"")
+        push.ask(b"PING")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,9 +21,8 @@ import redis
 from django.conf import settings
 from django.db import connection, transaction
 from kombu.exceptions import OperationalError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from trading import push
 from trading.models import Order, OrderCommand
 from trading.services.edits import ORDER_COLUMNS, order_from_row
 
@@ -38,7 +36,6 @@ QUIET_SECONDS = (
     1.0  # how long no wake-up is tried after Redis failed, so that its absence never slows an order
 )
 
-_local = threading.local()
 _quiet_until = 0.0
 
 
@@ -73,7 +70,7 @@ def wake(lane: str) -> None:
     if time.monotonic() < _quiet_until or not settings.WAKE_WORKERS:
         return
     try:
-        if _client().set(_mark(lane), b"1", nx=True, ex=MARK_SECONDS):
+        if push.ask(b"SET", _mark(lane), b"1", b"NX", b"EX", b"%d" % MARK_SECONDS):
             _send(lane)
     except (redis.RedisError, OperationalError, OSError) as e:
         _quiet_until = time.monotonic() + QUIET_SECONDS
@@ -107,14 +104,14 @@ class LaneMark:
             return
         self.stands, self._fresh_until = True, now + MARK_SECONDS / 2
         with contextlib.suppress(redis.RedisError, OSError):
-            _client().set(_mark(self.lane), b"1", ex=MARK_SECONDS)
+            push.ask(b"SET", _mark(self.lane), b"1", b"EX", b"%d" % MARK_SECONDS)
 
     def remove(self) -> None:
         """Remove it; whoever does so has to read the lane once more."""
         if self.stands:
             self.stands = False
             with contextlib.suppress(redis.RedisError, OSError):  # then it expires
-                _client().delete(_mark(self.lane))
+                push.ask(b"DEL", _mark(self.lane))
 
 
 def lanes_waiting(*, older_than_seconds: float) -> list[str]:
@@ -186,21 +183,8 @@ def _decode(terms: str | None) -> dict[str, Any] | None:
     return None if terms is None else json.loads(terms)
 
 
-def _mark(lane: str) -> str:
-    return f"sauda:lane:{lane}"
-
-
-def _client() -> redis.Redis:
-    client: redis.Redis | None = getattr(_local, "client", None)
-    if client is None:
-        client = redis.Redis.from_url(
-            settings.REDIS_URL,
-            socket_timeout=0.2,
-            socket_connect_timeout=0.2,
-            retry=Retry(NoBackoff(), 0),  # the library's own would wait for seconds
-        )
-        _local.client = client
-    return client
+def _mark(lane: str) -> bytes:
+    return b"sauda:lane:" + lane.encode()
 
 
 def _send(lane: str) -> None:
