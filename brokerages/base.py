@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta, timezone
 from enum import StrEnum
 from typing import ClassVar
@@ -17,23 +17,28 @@ from uuid import UUID
 from brokerages.errors import NotSupported
 from brokerages.types import (
     Candle,
+    CandleInterval,
     Exchange,
     FillReport,
     Funds,
     HoldingReport,
+    InstrumentRecord,
     InstrumentRef,
     Margin,
     OrderAck,
     OrderChange,
+    OrderHint,
     OrderReport,
     OrderRequest,
     OrderType,
+    PositionConversion,
     PositionReport,
     Product,
     Profile,
     Quote,
     QuoteDepth,
     SessionToken,
+    StreamEvent,
     Validity,
 )
 
@@ -44,6 +49,31 @@ class SessionRenewal(StrEnum):
     NONE = "NONE"  # sessions do not end
     UNATTENDED = "UNATTENDED"  # a job can renew it
     INTERACTIVE = "INTERACTIVE"  # the user has to log in at the broker
+
+
+class Pace(StrEnum):
+    """What a request counts as toward a broker's rate limits."""
+
+    ORDER = "ORDER"  # place, modify
+    CANCEL = "CANCEL"  # counts with orders, and has a reserve of its own
+    QUOTE = "QUOTE"
+    HISTORY = "HISTORY"
+    OTHER = "OTHER"
+
+
+@dataclass(frozen=True, slots=True)
+class PaceRule:
+    """At most ``limit`` requests of ``kinds`` in any rolling window of ``seconds``.
+
+    ``reserve`` of them are kept for cancels. ``scope`` says who shares the window: a CONNECTION
+    (the account at the broker), an APP (the API key), or an IP address.
+    """
+
+    kinds: frozenset[Pace]
+    limit: int
+    seconds: int
+    reserve: int = 0
+    scope: str = "CONNECTION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +109,24 @@ class Capabilities:
     pushes_order_updates: bool = False
     streams_ticks: bool = False
     max_stream_instruments: int = 0
-    orders_per_second: int | None = None
+    max_streams: int = 1
+    can_convert_position: bool = False
+    quotes: frozenset[QuoteDepth] = frozenset()
+    candle_intervals: frozenset[CandleInterval] = frozenset()
+    lists_instruments: bool = False
+    estimates_margin: bool = False
+    after_market_orders: bool = False
+    iceberg_orders: bool = False
+    signs_postbacks: bool = False
+    sends_postbacks: bool = False
+    pace: tuple[PaceRule, ...] = ()
     dispatch_lane: str = ""
+
+    @property
+    def orders_per_second(self) -> int | None:
+        """The most orders that may be sent in a second; None where nothing limits them."""
+        limits = [r.limit for r in self.pace if Pace.ORDER in r.kinds and r.seconds == 1]
+        return min(limits, default=None)
 
     def why_not(self, request: OrderRequest) -> tuple[str, str] | None:
         """Return (stable code, sentence) when this broker cannot take ``request``, else None."""
@@ -99,6 +145,10 @@ class Capabilities:
             )
         if request.validity not in self.validities:
             return "validity_not_supported", f"This broker does not take {request.validity} orders."
+        if request.after_market and not self.after_market_orders:
+            return "after_market_not_supported", "This broker takes no after-market orders."
+        if request.iceberg_legs and not self.iceberg_orders:
+            return "iceberg_not_supported", "This broker takes no iceberg orders."
         return None
 
 
@@ -116,6 +166,10 @@ def next_midnight(instrument: InstrumentRef, at: datetime) -> datetime:
     return datetime.combine(tomorrow, time(), IST).astimezone(UTC)
 
 
+def unpaced(kind: Pace) -> None:
+    """Let every request go at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterContext:
     """What an adapter is handed beside its session: who it acts for, and the ports that come from
@@ -124,6 +178,12 @@ class AdapterContext:
     ``connection_id`` names the user's account at the broker. ``quote`` reads the latest market (the
     paper broker fills against it); ``now`` is the clock; ``market_open`` and ``day_end`` are the
     hours of an instrument's exchange segment.
+
+    ``endpoints`` replaces the broker's own addresses (an emulator's): keys are ``api``, ``login``,
+    ``stream`` and ``assets``, values are origins such as ``http://127.0.0.1:9001``; a missing key
+    means the broker's own. ``redirect_url`` is where the broker sends the user back after a login.
+    ``pace`` is asked for a permit before each request and raises `RateLimited` when an order may
+    not go now; for reads it waits a little first.
     """
 
     connection_id: str
@@ -131,6 +191,9 @@ class AdapterContext:
     now: Callable[[], datetime]
     market_open: Callable[[InstrumentRef, datetime], bool] = always_open
     day_end: Callable[[InstrumentRef, datetime], datetime] = next_midnight
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    redirect_url: str = ""
+    pace: Callable[[Pace], None] = unpaced
 
 
 class BrokerAdapter(ABC):
@@ -186,19 +249,32 @@ class BrokerAdapter(ABC):
         """Send the order once. Never retries."""
 
     @abstractmethod
-    def modify_order(self, broker_order_id: str, change: OrderChange) -> OrderAck: ...
+    def modify_order(
+        self, broker_order_id: str, change: OrderChange, request: OrderRequest
+    ) -> OrderAck:
+        """Send new terms once. ``request`` is the order with its present terms: some brokers want
+        its segment or variety.
+        """
 
     @abstractmethod
-    def cancel_order(self, broker_order_id: str) -> OrderAck | None:
+    def cancel_order(self, broker_order_id: str, request: OrderRequest) -> OrderAck | None:
         """Ask for a cancel. An ack may carry the final report where the broker has one at once."""
+
+    def convert_position(self, conversion: PositionConversion) -> None:
+        """Move open units from one product to another, e.g. intraday to delivery."""
+        raise self._unsupported("position conversion")
 
     # reports: the truth, for reconciliation
 
     @abstractmethod
-    def find_order(self, client_order_id: str) -> OrderReport | None:
-        """Return the order that carries our tag, or None when a complete read of the book does not
-        have it.
+    def find_order(self, request: OrderRequest) -> OrderReport | None:
+        """Return the order that carries the request's tag, or None when a complete read of the book
+        does not have it.
         """
+
+    def fetch_order(self, broker_order_id: str, request: OrderRequest) -> OrderReport | None:
+        """Return one order by the broker's id, or None when a complete read does not have it."""
+        return next((r for r in self.fetch_orders() if r.broker_order_id == broker_order_id), None)
 
     @abstractmethod
     def fetch_orders(self) -> list[OrderReport]: ...
@@ -224,20 +300,79 @@ class BrokerAdapter(ABC):
         raise self._unsupported("quotes")
 
     def fetch_candles(
-        self, instrument: InstrumentRef, interval: str, start: datetime, end: datetime
+        self,
+        instrument: InstrumentRef,
+        interval: CandleInterval,
+        start: datetime,
+        end: datetime,
     ) -> list[Candle]:
+        """Return candles that start at or after ``start`` and before ``end``, oldest first, each
+        once. Splits long spans into as many requests as the broker's limits ask for.
+        """
         raise self._unsupported("candles")
 
-    def fetch_instruments(self) -> Iterator[InstrumentRef]:
+    def fetch_instruments(self) -> Iterator[InstrumentRecord]:
         raise self._unsupported("an instrument list")
 
     def estimate_margin(self, requests: Sequence[OrderRequest]) -> Margin:
         raise self._unsupported("margin estimates")
 
+    def open_stream(self) -> BrokerStream:
+        """Return a stream that is not connected yet."""
+        raise self._unsupported("a stream")
+
+    # native postbacks: hints to fetch, never facts. They need no session.
+
+    @classmethod
+    def verify_postback(cls, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+        """Return whether the broker signed ``body`` with the app's ``secret``. A broker that signs
+        nothing cannot be verified: False.
+        """
+        return False
+
+    @classmethod
+    def parse_postback(cls, body: bytes) -> list[OrderHint]:
+        """Return which orders changed.
+
+        Raises:
+            ValueError: not a postback of this broker.
+        """
+        raise ValueError(f"{cls.label} sends no postbacks")
+
     def _unsupported(self, what: str) -> NotSupported:
         return NotSupported(
             f"{self.label} does not offer {what}.", broker=self.name, code="not_supported"
         )
+
+
+class BrokerStream(ABC):
+    """One socket to a broker: order updates of the account, and ticks of what is subscribed.
+
+    It connects by itself, again after every loss with a growing delay, subscribes anew, and notices
+    silence. What happened while it was down is not repeated: whoever listens reads the books after
+    every `StreamUp`. Used from one thread, but for `close`, which any thread may call.
+    """
+
+    @abstractmethod
+    def subscribe(self, instruments: Sequence[InstrumentRef], depth: QuoteDepth) -> None:
+        """Ask for ticks, now and after every reconnect.
+
+        Raises:
+            NotSupported: more than the broker's limit, or no ticks at all.
+        """
+
+    @abstractmethod
+    def unsubscribe(self, instruments: Sequence[InstrumentRef]) -> None: ...
+
+    @abstractmethod
+    def events(self) -> Iterator[StreamEvent]:
+        """Connect and yield what comes, blocking, until `close` or until a reconnect is pointless
+        (the session is over): then the last event is a `StreamDown` with ``final``.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the stream and let `events` return. Closing twice changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,18 @@ class ReportedStatus(StrEnum):
     UNKNOWN = "UNKNOWN"  # a word that we do not know; changes nothing
 
 
+class CandleInterval(StrEnum):
+    MINUTE = "1m"
+    MINUTES_3 = "3m"
+    MINUTES_5 = "5m"
+    MINUTES_15 = "15m"
+    MINUTES_30 = "30m"
+    HOUR = "60m"
+    DAY = "1d"
+    WEEK = "1w"
+    MONTH = "1mo"
+
+
 class QuoteDepth(StrEnum):
     LTP = "LTP"
     OHLC = "OHLC"
@@ -171,9 +183,40 @@ class InstrumentRef:
 
 
 @dataclass(frozen=True, slots=True)
+class InstrumentRecord:
+    """One row of a broker's instrument list, in our words. Rows that the vocabulary cannot name are
+    left out by the adapter.
+
+    ``broker_symbol`` and ``broker_token`` are what the broker's own calls and streams take.
+    ``symbol`` is the exchange's trading symbol without the broker's decorations; contracts are
+    matched by ``underlying``, ``expiry``, ``strike`` and ``kind``. ``tick_size`` is rupees.
+    """
+
+    exchange: Exchange
+    segment: Segment
+    kind: InstrumentKind
+    symbol: str
+    broker_symbol: str
+    broker_token: str
+    exchange_token: str = ""
+    name: str = ""
+    isin: str = ""
+    tick_size: Decimal = Decimal("0.05")
+    lot_size: int = 1
+    freeze_quantity: int | None = None
+    expiry: date | None = None
+    strike: Decimal | None = None
+    underlying: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OrderRequest:
     """One order, as sent to a broker. ``client_order_id`` is the 20-character tag that finds it
     again.
+
+    ``after_market`` parks it until the next session. ``iceberg_legs`` asks the broker to show it in
+    that many parts (0: as a whole). ``market_protection`` is the percentage that a MARKET or SL-M
+    order may move from the last price; None leaves it to the broker's own figure.
     """
 
     client_order_id: str
@@ -187,6 +230,22 @@ class OrderRequest:
     trigger_price: Decimal | None = None
     disclosed_quantity: int = 0
     after_market: bool = False
+    iceberg_legs: int = 0
+    market_protection: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PositionConversion:
+    """``quantity`` open units of a position move from one product to another. ``side`` is that of
+    the position: BUY for long.
+    """
+
+    instrument: InstrumentRef
+    side: Side
+    quantity: int
+    old_product: Product
+    new_product: Product
+    overnight: bool = False  # carried from an earlier day, not opened today
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +294,17 @@ class OrderReport:
     price: Decimal | None = None
     trigger_price: Decimal | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderHint:
+    """A postback names an order that changed. Not a fact: the order is fetched before anything is
+    believed. ``dedupe_key`` tells one delivery from another.
+    """
+
+    broker_order_id: str
+    client_order_id: str = ""
+    dedupe_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +420,19 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamUp:
+    """The stream is connected (again): whatever happened before it is only in the books."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDown:
+    """The stream is lost. ``final``: it will not come back by itself, e.g. the session is over."""
+
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Candle:
     """OHLC of one interval; ``start`` is inclusive, aware UTC; ``volume`` is units traded in it."""
 
@@ -371,3 +454,6 @@ class SessionToken:
     secrets: Mapping[str, str]
     expires_at: datetime | None = None
     broker_user_id: str = ""
+
+
+StreamEvent = Tick | OrderReport | FillReport | OrderHint | StreamUp | StreamDown

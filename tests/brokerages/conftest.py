@@ -69,6 +69,14 @@ def levels(*pairs: tuple[Any, int]) -> tuple[BookLevel, ...]:
     return tuple(BookLevel(Decimal(str(price)), quantity) for price, quantity in pairs)
 
 
+def tagged(tag: str) -> OrderRequest:
+    """Return a request with our tag, for calls that look at nothing else of it."""
+    return OrderRequest(tag, SHARE, Side.BUY, 1, OrderType.MARKET, Product.CNC)
+
+
+REQUEST = tagged("ABCDEFGHJK0123456789")
+
+
 @dataclass
 class Market:
     """The latest quotes, the clock and the hours, as the paper broker sees them."""

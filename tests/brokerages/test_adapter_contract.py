@@ -30,7 +30,7 @@ from brokerages.types import (
     Side,
     Validity,
 )
-from tests.brokerages.conftest import SHARE, Market, levels
+from tests.brokerages.conftest import REQUEST, SHARE, Market, levels, tagged
 
 pytestmark = pytest.mark.django_db
 
@@ -117,7 +117,7 @@ def limit(
 def state(adapter: BrokerAdapter, tag: str) -> Any:
     """Return what the broker says of the order with our tag, by whichever road it has."""
     if adapter.capabilities.find_by_client_order_id:
-        return adapter.find_order(tag)
+        return adapter.find_order(tagged(tag))
     return next((r for r in adapter.fetch_orders() if r.client_order_id == tag), None)
 
 
@@ -239,10 +239,10 @@ def test_modify(bench, adapter):
     change = OrderChange(20, OrderType.LIMIT, Validity.DAY, Decimal(96))
     if not adapter.capabilities.can_modify:
         with pytest.raises(Refused):
-            adapter.modify_order(number, change)
+            adapter.modify_order(number, change, REQUEST)
         return
 
-    adapter.modify_order(number, change)
+    adapter.modify_order(number, change, REQUEST)
 
     report = state(adapter, "LIMIT000000000000001")
     assert (report.quantity, report.price, report.status) == (20, Decimal(96), S.OPEN)
@@ -251,27 +251,27 @@ def test_modify(bench, adapter):
 def test_cancel(bench, adapter):
     number = adapter.place_order(limit(bench, "95")).broker_order_id
 
-    adapter.cancel_order(number)
+    adapter.cancel_order(number, REQUEST)
     bench.settle()
 
     assert state(adapter, "LIMIT000000000000001").status is S.CANCELLED
     with pytest.raises(Refused):
-        adapter.cancel_order(number)
+        adapter.cancel_order(number, REQUEST)
 
 
 def test_filled_order_can_be_neither_cancelled_nor_modified(bench, adapter):
     number = adapter.place_order(order(bench)).broker_order_id
     bench.settle()
     with pytest.raises(Refused):
-        adapter.cancel_order(number)
+        adapter.cancel_order(number, REQUEST)
     with pytest.raises(Refused):
-        adapter.modify_order(number, OrderChange(20, OrderType.MARKET, Validity.DAY))
+        adapter.modify_order(number, OrderChange(20, OrderType.MARKET, Validity.DAY), REQUEST)
 
 
 @pytest.mark.parametrize("number", ["", "0", "nothing", "P0", "' OR 1=1 --", "9" * 60])
 def test_unknown_orders(adapter, number):
     with pytest.raises(OrderNotFound):
-        adapter.cancel_order(number)
+        adapter.cancel_order(number, REQUEST)
 
 
 # --- Refusals -------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_accounts_do_not_see_each_other(bench, adapter):
 
     assert other.fetch_orders() == []
     with pytest.raises(Refused):
-        other.cancel_order(number)
+        other.cancel_order(number, REQUEST)
     same_tag = other.place_order(limit(bench, "95"))
     assert same_tag.broker_order_id != number
 

@@ -15,7 +15,7 @@ from brokerages.adapters.paper.margins import Trade
 from brokerages.errors import Refused
 from brokerages.models import PaperEvent, PaperOrder
 from brokerages.types import OrderChange, OrderType, Product, Side, Validity
-from tests.brokerages.conftest import CALL, FUTURE, SHARE, levels
+from tests.brokerages.conftest import CALL, FUTURE, REQUEST, SHARE, levels
 from tests.brokerages.invariants import check_accounts, check_book
 
 sides = st.sampled_from(Side)
@@ -111,11 +111,13 @@ def play(step, paper, market) -> None:
             return
         number = f"P{orders[step['which']].pk}"
         if step["what"] == "cancel":
-            paper.adapter.cancel_order(number)
+            paper.adapter.cancel_order(number, REQUEST)
         else:
             order_type = OrderType.MARKET if step["price"] is None else OrderType.LIMIT
             paper.adapter.modify_order(
-                number, OrderChange(step["quantity"], order_type, Validity.DAY, step["price"])
+                number,
+                OrderChange(step["quantity"], order_type, Validity.DAY, step["price"]),
+                REQUEST,
             )
 
 

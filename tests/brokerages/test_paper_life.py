@@ -14,7 +14,7 @@ from brokerages.adapters.paper.engine import PaperEngine
 from brokerages.errors import InsufficientFunds, InsufficientHoldings, InvalidOrder, OrderNotFound
 from brokerages.models import PaperBook, PaperEvent, PaperOrder
 from brokerages.types import OrderChange, OrderType, Product, ReportedStatus, Validity
-from tests.brokerages.conftest import FUTURE, START, levels
+from tests.brokerages.conftest import FUTURE, REQUEST, START, levels, tagged
 
 pytestmark = pytest.mark.django_db
 
@@ -40,7 +40,7 @@ class TestModify:
         market.show(last=100)
         order = paper.buy(10, 90).broker_order_id
 
-        ack = paper.adapter.modify_order(order, change(20, 95))
+        ack = paper.adapter.modify_order(order, change(20, 95), REQUEST)
 
         assert (ack.report.status, ack.report.quantity, ack.report.price) == (S.OPEN, 20, 95)
         assert paper.used == 1900
@@ -49,17 +49,17 @@ class TestModify:
         market.show(last=100)
         order = paper.buy(10, 90).broker_order_id
 
-        ack = paper.adapter.modify_order(order, change(10))
+        ack = paper.adapter.modify_order(order, change(10), REQUEST)
 
         assert (ack.report.status, ack.fills[0].price) == (S.FILLED, Decimal("100.5"))
-        assert paper.adapter.find_order(ack.report.client_order_id).filled_quantity == 10
+        assert paper.adapter.find_order(tagged(ack.report.client_order_id)).filled_quantity == 10
         assert (paper.used, paper.available) == (0, 100_000 - 1005)
         assert not PaperEvent.objects.exists()
 
     def test_to_ioc_cancels_what_does_not_fill(self, paper, market):
         market.show(last=100)
         order = paper.buy(10, 90).broker_order_id
-        ack = paper.adapter.modify_order(order, change(10, 91, validity=Validity.IOC))
+        ack = paper.adapter.modify_order(order, change(10, 91, validity=Validity.IOC), REQUEST)
         assert (ack.report.status, paper.used) == (S.CANCELLED, 0)
 
     def test_below_what_is_filled(self, paper, market):
@@ -67,15 +67,15 @@ class TestModify:
         order = paper.buy(10, 100).broker_order_id
         for quantity in (5, 6):
             with pytest.raises(InvalidOrder, match="6 units are filled"):
-                paper.adapter.modify_order(order, change(quantity, 100))
-        ack = paper.adapter.modify_order(order, change(7, 99))
+                paper.adapter.modify_order(order, change(quantity, 100), REQUEST)
+        ack = paper.adapter.modify_order(order, change(7, 99), REQUEST)
         assert (ack.report.quantity, ack.report.filled_quantity, paper.used) == (7, 6, 99)
 
     def test_too_much_money_leaves_the_order_as_it_was(self, paper, market):
         market.show(last=100)
         order = paper.buy(10, 90).broker_order_id
         with pytest.raises(InsufficientFunds):
-            paper.adapter.modify_order(order, change(2000, 90))
+            paper.adapter.modify_order(order, change(2000, 90), REQUEST)
         report = paper.adapter.fetch_orders()[0]
         assert (report.quantity, report.status, paper.used) == (10, S.OPEN, 900)
 
@@ -84,24 +84,24 @@ class TestModify:
         paper.buy(10)
         order = paper.sell(5, 120).broker_order_id
         with pytest.raises(InsufficientHoldings):
-            paper.adapter.modify_order(order, change(11, 120))
-        assert paper.adapter.modify_order(order, change(10, 120)).report.quantity == 10
+            paper.adapter.modify_order(order, change(11, 120), REQUEST)
+        assert paper.adapter.modify_order(order, change(10, 120), REQUEST).report.quantity == 10
 
     @pytest.mark.parametrize("terms", [change(10, 90.03), change(0, 90), change(10, 200)])
     def test_wrong_terms(self, paper, market, terms):
         market.show(last=100, upper_circuit=Decimal(120))
         order = paper.buy(10, 90).broker_order_id
         with pytest.raises(InvalidOrder):
-            paper.adapter.modify_order(order, terms)
+            paper.adapter.modify_order(order, terms, REQUEST)
 
     def test_stop_moves_and_becomes_a_limit(self, paper, market):
         market.show(last=100)
         order = paper.buy(10, 106, trigger=105).broker_order_id
-        ack = paper.adapter.modify_order(order, change(10, 111, trigger=110))
+        ack = paper.adapter.modify_order(order, change(10, 111, trigger=110), REQUEST)
         assert (ack.report.status, ack.report.trigger_price) == (S.TRIGGER_PENDING, 110)
         with pytest.raises(InvalidOrder, match="above the last price"):
-            paper.adapter.modify_order(order, change(10, 111, trigger=100))
-        ack = paper.adapter.modify_order(order, change(10, 95))
+            paper.adapter.modify_order(order, change(10, 111, trigger=100), REQUEST)
+        ack = paper.adapter.modify_order(order, change(10, 95), REQUEST)
         assert (ack.report.status, paper.used) == (S.OPEN, 950)
 
     def test_stop_that_was_hit_keeps_its_trigger(self, paper, market):
@@ -110,21 +110,21 @@ class TestModify:
         market.show(last=107)
         paper.advance()
         with pytest.raises(InvalidOrder, match="hit already"):
-            paper.adapter.modify_order(order, change(10, 120, trigger=115))
-        ack = paper.adapter.modify_order(order, change(10, 110, trigger=105))
+            paper.adapter.modify_order(order, change(10, 120, trigger=115), REQUEST)
+        ack = paper.adapter.modify_order(order, change(10, 110, trigger=105), REQUEST)
         assert ack.report.status is S.FILLED
 
     def test_order_at_its_end(self, paper, market):
         market.show(last=100)
         order = paper.buy(10).broker_order_id
         with pytest.raises(OrderNotFound, match="complete"):
-            paper.adapter.modify_order(order, change(20))
+            paper.adapter.modify_order(order, change(20), REQUEST)
 
     @pytest.mark.parametrize("order", ["", "P", "P0", "X1", "P-1", "P999999", "P" + "9" * 40, "1"])
     def test_unknown_order(self, paper, market, order):
         for call in (
-            lambda: paper.adapter.modify_order(order, change(20)),
-            lambda: paper.adapter.cancel_order(order),
+            lambda: paper.adapter.modify_order(order, change(20), REQUEST),
+            lambda: paper.adapter.cancel_order(order, REQUEST),
         ):
             with pytest.raises(OrderNotFound, match="no such order"):
                 call()
@@ -135,17 +135,17 @@ class TestCancel:
         market.show(last=100, asks=levels((100, 4)))
         order = paper.buy(10, 100).broker_order_id
 
-        ack = paper.adapter.cancel_order(order)
+        ack = paper.adapter.cancel_order(order, REQUEST)
 
         assert (ack.report.status, ack.report.filled_quantity) == (S.CANCELLED, 4)
         assert (paper.used, paper.available) == (0, 99_600)
         with pytest.raises(OrderNotFound, match="complete"):
-            paper.adapter.cancel_order(order)
+            paper.adapter.cancel_order(order, REQUEST)
 
     def test_filled_order(self, paper, market):
         market.show(last=100)
         with pytest.raises(OrderNotFound):
-            paper.adapter.cancel_order(paper.buy(1).broker_order_id)
+            paper.adapter.cancel_order(paper.buy(1).broker_order_id, REQUEST)
 
 
 class TestQueue:
@@ -189,8 +189,8 @@ class TestQueue:
             market.now += timedelta(seconds=1)
             orders[paper.id] = paper.buy(10, 99).broker_order_id
         market.now += timedelta(seconds=1)
-        first.adapter.modify_order(orders[first.id], change(11, 99))  # larger: to the end
-        second.adapter.modify_order(orders[second.id], change(9, 99))  # smaller: stays
+        first.adapter.modify_order(orders[first.id], change(11, 99), REQUEST)  # larger: to the end
+        second.adapter.modify_order(orders[second.id], change(9, 99), REQUEST)  # smaller: stays
 
         market.show(last=98.5, asks=levels((99, 19)))
         events = {e.connection_id: e.report.filled_quantity for e in first.advance()}
@@ -251,7 +251,7 @@ class TestVenue:
         paper.buy(10, 110, trigger=105)
         market.now += timedelta(milliseconds=100)
         stop = paper.buy(10, 110, trigger=105)
-        changed = paper.adapter.modify_order(stop.broker_order_id, change(10, 110))
+        changed = paper.adapter.modify_order(stop.broker_order_id, change(10, 110), REQUEST)
         market.now += timedelta(milliseconds=250)
 
         events = paper.advance()

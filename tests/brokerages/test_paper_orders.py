@@ -17,7 +17,7 @@ from brokerages.errors import (
 )
 from brokerages.models import PaperFill, PaperOrder
 from brokerages.types import OrderType, Product, ReportedStatus, Side, Validity
-from tests.brokerages.conftest import CALL, FUTURE, INDEX, levels
+from tests.brokerages.conftest import CALL, FUTURE, INDEX, REQUEST, levels, tagged
 
 pytestmark = pytest.mark.django_db
 
@@ -212,7 +212,7 @@ class TestDelivery:
 
         with pytest.raises(InsufficientHoldings, match="4 can be sold"):
             paper.sell(5)
-        paper.adapter.cancel_order(first.broker_order_id)
+        paper.adapter.cancel_order(first.broker_order_id, REQUEST)
         assert paper.sell(10).report.status is S.FILLED
 
     def test_not_enough_cash(self, paper, market):
@@ -279,7 +279,7 @@ class TestMargin:
         paper.buy(10, product=Product.MIS)
         paper.sell(10, product=Product.MIS)
         assert paper.used == 1800
-        paper.adapter.cancel_order(resting.broker_order_id)
+        paper.adapter.cancel_order(resting.broker_order_id, REQUEST)
         assert (paper.used, paper.available) == (0, 100_000)
 
     def test_loss_beyond_the_cash_is_owed(self, paper, market):
@@ -367,7 +367,7 @@ class TestRefusals:
             with pytest.raises(InsufficientFunds):
                 paper.adapter.place_order(request)
 
-        report = paper.adapter.find_order("ONCE")
+        report = paper.adapter.find_order(tagged("ONCE"))
         assert report.status is S.REJECTED
         assert "Insufficient funds" in report.message
         assert (paper.used, PaperOrder.objects.count()) == (0, 1)
@@ -402,9 +402,9 @@ class TestRefusals:
         one, other = make_paper(), make_paper()
         a, b = one.buy(1, tag="SAME"), other.buy(2, tag="SAME")
         assert a.broker_order_id != b.broker_order_id
-        assert one.adapter.find_order("SAME").filled_quantity == 1
+        assert one.adapter.find_order(tagged("SAME")).filled_quantity == 1
         with pytest.raises(OrderNotFound):
-            other.adapter.cancel_order(a.broker_order_id)
+            other.adapter.cancel_order(a.broker_order_id, REQUEST)
 
 
 class TestReports:
@@ -412,8 +412,8 @@ class TestReports:
         market.show(last=100)
         a, b = paper.buy(1, tag="A"), paper.buy(1, 90, tag="B")
         assert [r.client_order_id for r in paper.adapter.fetch_orders()] == ["A", "B"]
-        assert paper.adapter.find_order("A") == a.report
-        assert paper.adapter.find_order("none") is None
+        assert paper.adapter.find_order(tagged("A")) == a.report
+        assert paper.adapter.find_order(tagged("none")) is None
         assert paper.adapter.fetch_fills() == list(a.fills)
         assert b.report.status is S.OPEN
 

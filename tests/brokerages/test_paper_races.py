@@ -18,7 +18,7 @@ from brokerages.adapters.paper.engine import PaperEngine
 from brokerages.errors import InsufficientFunds, OrderNotFound, Refused
 from brokerages.models import PaperFill, PaperOrder
 from brokerages.types import OrderChange, OrderType, Product, ReportedStatus, Validity
-from tests.brokerages.conftest import SHARE, levels
+from tests.brokerages.conftest import REQUEST, SHARE, levels, tagged
 from tests.brokerages.invariants import check_accounts, check_book
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -112,7 +112,7 @@ def test_cancel_against_fill(paper, market):
         def cancel(order: str = ack.broker_order_id, start: Barrier = start) -> bool:
             start.wait()
             try:
-                paper.adapter.cancel_order(order)
+                paper.adapter.cancel_order(order, REQUEST)
             except OrderNotFound:
                 return False
             return True
@@ -122,7 +122,7 @@ def test_cancel_against_fill(paper, market):
             return PaperEngine().advance(market.read, market.now)
 
         cancelled, filled = in_threads(2, lambda n, c=cancel, f=fill: (c, f)[n]())
-        report = paper.adapter.find_order(ack.report.client_order_id)
+        report = paper.adapter.find_order(tagged(ack.report.client_order_id))
         assert cancelled != bool(filled)
         assert report.status is (ReportedStatus.CANCELLED if cancelled else ReportedStatus.FILLED)
         assert report.filled_quantity == (0 if cancelled else 10)
@@ -156,10 +156,10 @@ def test_no_deadlock_when_everything_happens_at_once(make_paper, market):
                 product=Product.MIS,
             )
             if kind == 2:
-                paper.adapter.cancel_order(ack.broker_order_id)
+                paper.adapter.cancel_order(ack.broker_order_id, REQUEST)
             if kind == 3:
                 terms = OrderChange(31, OrderType.LIMIT, Validity.DAY, price + 1)
-                paper.adapter.modify_order(ack.broker_order_id, terms)
+                paper.adapter.modify_order(ack.broker_order_id, terms, REQUEST)
         except Refused:
             pass
 

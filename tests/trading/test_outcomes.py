@@ -13,6 +13,7 @@ from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.errors import InsufficientFunds, NotSent, OutcomeUnknown, RateLimited
 from brokerages.services import adapter_for
 from brokerages.types import Side
+from tests.brokerages.conftest import REQUEST, tagged
 from tests.trading.conftest import Trader, work
 from trading.models import Fill, Order, OrderCommand
 from trading.services import reconciliation
@@ -257,7 +258,7 @@ def test_a_cancel_on_its_way_is_not_judged_by_the_book_before_it(trader: Trader)
 def test_a_cancel_that_worked_is_not_called_unsent(trader: Trader):
     order = cancelling(trader, "UNKNOWN")
     broker = adapter_for(Order.objects.get().connection_id)
-    broker.cancel_order(Order.objects.get().broker_order_id)
+    broker.cancel_order(Order.objects.get().broker_order_id, REQUEST)
 
     look(5)
 
@@ -285,9 +286,9 @@ def test_one_order_that_cannot_be_read_does_not_hold_up_the_others(
     broken, other = trader.placed(**RESTING), trader.placed(**RESTING)
     tag, real = Order.objects.get(pk=broken["id"]).tag, PaperAdapter.find_order
 
-    def find(self: PaperAdapter, asked: str) -> Any:
-        if asked == tag:
-            raise KeyError(asked)
+    def find(self: PaperAdapter, asked: Any) -> Any:
+        if asked.client_order_id == tag:
+            raise KeyError(tag)
         return real(self, asked)
 
     monkeypatch.setattr(PaperAdapter, "find_order", find)
@@ -317,7 +318,7 @@ def test_commands_that_are_not_due_do_not_hide_those_that_are(
 def test_a_report_from_before_a_modify_does_not_undo_it(trader: Trader):
     order = trader.placed(**RESTING)
     stored = Order.objects.get()
-    before = adapter_for(stored.connection_id).find_order(stored.tag)
+    before = adapter_for(stored.connection_id).find_order(tagged(stored.tag))
     trader.call("PATCH", f"/orders/{order['id']}", {"price": "2460.00"})
     work()
 

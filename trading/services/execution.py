@@ -131,8 +131,9 @@ def _send(adapter: BrokerAdapter, claim: Claim) -> OrderAck | None:
             "The broker's order id is not known yet.", broker=claim.broker, code=NO_BROKER_ID
         )
     if claim.kind == Kind.CANCEL:
-        return adapter.cancel_order(order.broker_order_id)
-    return adapter.modify_order(order.broker_order_id, stored_change(claim.terms or {}))
+        return adapter.cancel_order(order.broker_order_id, stored_request(order))
+    change = stored_change(claim.terms or {})
+    return adapter.modify_order(order.broker_order_id, change, stored_request(order))
 
 
 def stored_request(order: Order) -> OrderRequest:

@@ -29,7 +29,7 @@ from trading.models import Order, OrderCommand
 from trading.order_states import CLOSED, OrderTrigger
 from trading.services import notifications
 from trading.services.edits import OrderEdit, order_lock
-from trading.services.execution import STALE_MESSAGE
+from trading.services.execution import STALE_MESSAGE, stored_request
 from trading.services.outbox import lanes_waiting, wake
 from trading.services.reports import edit_apply, report_apply
 
@@ -95,12 +95,9 @@ def _command_reconcile(command: OrderCommand) -> bool:
     try:
         adapter = adapter_for(order.connection_id)
         if command.kind == Kind.PLACE or not order.broker_order_id:
-            report = adapter.find_order(order.tag)
+            report = adapter.find_order(stored_request(order))
         else:
-            report = next(
-                (r for r in adapter.fetch_orders() if r.broker_order_id == order.broker_order_id),
-                None,
-            )
+            report = adapter.fetch_order(order.broker_order_id, stored_request(order))
         fills = [
             f
             for f in adapter.fetch_fills()

@@ -56,6 +56,8 @@ class PaperAdapter(BrokerAdapter):
         session_renewal=SessionRenewal.NONE,
         client_order_id_max_length=40,
         find_by_client_order_id=True,
+        quotes=frozenset(QuoteDepth),
+        estimates_margin=True,
         dispatch_lane="paper",  # nothing waits on a network: one worker sends them in one go
     )
     credential_fields = ()
@@ -79,16 +81,18 @@ class PaperAdapter(BrokerAdapter):
     def place_order(self, request: OrderRequest) -> OrderAck:
         return Desk(self.context).place(request)
 
-    def modify_order(self, broker_order_id: str, change: OrderChange) -> OrderAck:
+    def modify_order(
+        self, broker_order_id: str, change: OrderChange, request: OrderRequest
+    ) -> OrderAck:
         return Desk(self.context).modify(broker_order_id, change)
 
-    def cancel_order(self, broker_order_id: str) -> OrderAck:
+    def cancel_order(self, broker_order_id: str, request: OrderRequest) -> OrderAck:
         return Desk(self.context).cancel(broker_order_id)
 
     # reports
 
-    def find_order(self, client_order_id: str) -> OrderReport | None:
-        record = store.read_order_by_tag(self._connection_id, client_order_id)
+    def find_order(self, request: OrderRequest) -> OrderReport | None:
+        record = store.read_order_by_tag(self._connection_id, request.client_order_id)
         return None if record is None else record.report()
 
     def fetch_orders(self) -> list[OrderReport]:
