@@ -119,6 +119,7 @@ class Capabilities:
     iceberg_orders: bool = False
     signs_postbacks: bool = False
     sends_postbacks: bool = False
+    opens_by_approval: bool = False
     pace: tuple[PaceRule, ...] = ()
     dispatch_lane: str = ""
 
@@ -234,6 +235,22 @@ class BrokerAdapter(ABC):
     def renew_session(self, token: SessionToken) -> SessionToken:
         """Renew without the user. UNATTENDED brokers."""
         raise self._unsupported("renewal without the user")
+
+    def request_session(self) -> datetime | None:
+        """Let the broker ask its user to approve a session, and return until when they may; None
+        if it does not say. The token comes later, to `parse_session_notice`. By capability.
+        """
+        raise self._unsupported("sessions by approval")
+
+    @classmethod
+    def parse_session_notice(cls, body: bytes, credentials: Mapping[str, str]) -> SessionToken:
+        """Return the token that the broker delivers after its user approved a session. Nobody
+        signed it: whoever calls this proves it with `check_session` before it is believed.
+
+        Raises:
+            ValueError: not such a notice, or one for another app than that of ``credentials``.
+        """
+        raise ValueError(f"{cls.label} delivers no sessions")
 
     @abstractmethod
     def check_session(self) -> None:
