@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 
 from audit.ids import uuid7
 from brokerages.types import OrderType, Product, ReportedStatus, Side, Validity
@@ -138,6 +139,183 @@ class BrokerSession(models.Model):
 
     def __str__(self) -> str:
         return self.state
+
+
+class BrokerLogin(models.Model):
+    """A login at a broker that a user has started: what the ``state`` of its redirect stands for.
+
+    Only a hash of the state is kept. It is good once, for a few minutes.
+    """
+
+    class StartedIn(models.TextChoices):
+        BROWSER = "BROWSER"  # only the same user's browser may finish it
+        API = "API"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    connection = models.ForeignKey(BrokerConnection, on_delete=models.CASCADE, related_name="+")
+    state_hash = models.CharField(max_length=64, unique=True)
+    started_in = models.CharField(max_length=8, choices=StartedIn.choices)
+    login_session_id = models.UUIDField()  # of the user's own sign-in that started it
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    connection_id: UUID
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(started_in__in=["BROWSER", "API"]), name="login_started_in_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.started_in} {self.id}"
+
+
+class SessionRenewal(models.Model):
+    """The renewal of one connection's session on one trade date: once, whoever asks for it.
+
+    A row that waits is due at ``not_before``; one that runs is somebody's until ``lease_until``.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "WAITING"
+        RUNNING = "RUNNING"
+        ASKED = "ASKED"  # the broker asks its user to approve
+        DONE = "DONE"
+        LOGIN_NEEDED = "LOGIN_NEEDED"  # refused: only the user can put it right
+        FAILED = "FAILED"  # the broker could not be asked until the window was over
+
+    connection = models.ForeignKey(
+        BrokerConnection, on_delete=models.CASCADE, related_name="renewals"
+    )
+    trade_date = models.DateField()
+    state = models.CharField(max_length=16, choices=State.choices, default=State.WAITING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    not_before = models.DateTimeField()
+    lease_until = models.DateTimeField(null=True, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    last_error = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    connection_id: UUID
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["connection", "trade_date"], name="renewal_once_a_day"),
+            models.CheckConstraint(
+                condition=Q(
+                    state__in=["WAITING", "RUNNING", "ASKED", "DONE", "LOGIN_NEEDED", "FAILED"]
+                ),
+                name="renewal_state_known",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="RUNNING") | Q(lease_until__isnull=False),
+                name="renewal_running_has_lease",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["not_before"],
+                condition=Q(state__in=["WAITING", "RUNNING"]),
+                name="renewal_due",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.trade_date} {self.state}"
+
+
+class PostbackAddress(models.Model):
+    """Where a broker posts what happens to a connection's orders: an address that nobody can guess.
+
+    Found by the hash of its token; the token itself is kept encrypted, so that its owner can be
+    shown it again and a database dump shows it to nobody.
+    """
+
+    connection = models.OneToOneField(
+        BrokerConnection, on_delete=models.CASCADE, primary_key=True, related_name="postback"
+    )
+    token_hash = models.CharField(max_length=64, unique=True)  # SHA-256, hexadecimal
+    ciphertext = models.TextField()
+    key_id = models.CharField(max_length=8, db_index=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    connection_id: UUID
+
+    def __str__(self) -> str:
+        return f"postback address of {self.connection_id}"
+
+
+class InboundEvent(models.Model):
+    """The inbox: one delivery of a webhook, kept before anything is made of it. Rows stay for ever,
+    so that a delivery that is repeated next month changes nothing either.
+    """
+
+    class Kind(models.TextChoices):
+        EVENT = "EVENT"  # signed with one of our webhook secrets: believed
+        POSTBACK = "POSTBACK"  # a broker's own: a hint to read the order
+        APPROVAL = "APPROVAL"  # a broker hands over the session that the user has approved
+
+    class State(models.TextChoices):
+        NEW = "NEW"
+        APPLIED = "APPLIED"
+        IGNORED = "IGNORED"  # nothing to do; `error` says why
+        PARKED = "PARKED"  # could not be applied yet; tried again at `next_at`
+        DEAD = "DEAD"  # given up: a person has to look at it
+
+    id = models.BigAutoField(primary_key=True)
+    source = models.CharField(max_length=32)  # "events", or the broker of a postback
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    connection = models.ForeignKey(
+        BrokerConnection,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_index=False,
+    )
+    subject = models.CharField(max_length=64, blank=True)  # the broker's id of the order
+    dedupe_key = models.CharField(max_length=200)
+    body = models.BinaryField()  # as it came; a ciphertext where `key_id` names a key
+    key_id = models.CharField(max_length=8, blank=True)
+    headers = models.JSONField(default=dict, blank=True)
+    signed = models.BooleanField()
+    event_at = models.DateTimeField(null=True, blank=True)  # when it happened, as the sender says
+    received_at = models.DateTimeField(default=timezone.now)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.NEW)
+    attempts = models.SmallIntegerField(default=0)
+    next_at = models.DateTimeField(null=True, blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True)
+
+    connection_id: UUID | None
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["source", "dedupe_key"], name="inbound_event_once"),
+            models.CheckConstraint(
+                condition=Q(state__in=["NEW", "APPLIED", "IGNORED", "PARKED", "DEAD"]),
+                name="inbound_event_state_known",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_at"],
+                condition=Q(state__in=["NEW", "PARKED"]),
+                name="inbound_event_waiting",
+            ),
+            models.Index(
+                fields=["received_at"], condition=Q(state="DEAD"), name="inbound_event_dead"
+            ),
+            models.Index(fields=["connection", "subject"], name="inbound_event_by_order"),
+            models.Index(fields=["key_id"], condition=~Q(key_id=""), name="inbound_event_by_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.pk} {self.state}"
 
 
 PAPER_OPEN = (ReportedStatus.OPEN, ReportedStatus.TRIGGER_PENDING, ReportedStatus.PARTIALLY_FILLED)
