@@ -144,12 +144,18 @@ def contract_symbol(
     underlying: str, expiry: Expiry, kind: InstrumentKind, strike: Decimal | None = None
 ) -> str:
     """Return the order-ticket symbol of a contract."""
+    prefix = contract_prefix(underlying, expiry)
+    if kind is InstrumentKind.FUT:
+        return f"{prefix}FUT"
+    return f"{prefix}{_plain(strike)}{kind}"
+
+
+def contract_prefix(underlying: str, expiry: Expiry) -> str:
+    """Return what the symbols of all contracts of one expiry begin with."""
     day = expiry.day
     month = f"{day:%y}{MONTHS[day.month - 1]}"
-    if kind is InstrumentKind.FUT:
-        return f"{underlying}{month}FUT"
     when = month if expiry.monthly else f"{day:%y}{WEEKLY_MONTHS[day.month - 1]}{day:%d}"
-    return f"{underlying}{when}{_plain(strike)}{kind}"
+    return f"{underlying}{when}"
 
 
 def strikes(reference: Decimal, interval: Decimal) -> list[Decimal]:

@@ -44,6 +44,11 @@ class Instrument(models.Model):
     industry = models.CharField(max_length=60, blank=True)
     reference_price = models.DecimalField(max_digits=14, decimal_places=4, null=True, blank=True)
     is_active = models.BooleanField(default=True)
+    broker_listed = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Known from brokers' lists only: looked up when asked for, not kept in memory.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -71,6 +76,86 @@ class Instrument(models.Model):
     def key(self) -> str:
         """The public name, e.g. ``NSE:RELIANCE``."""
         return f"{self.exchange}:{self.symbol}"
+
+
+class BrokerInstrument(models.Model):
+    """What one broker calls an instrument, and where its terms differ from the instrument's own.
+
+    ``lot_size``, ``tick_size`` (rupees) and ``freeze_quantity`` are empty where the broker says the
+    same, or nothing. ``seen_at`` is when a list first had the row as it stands. One that the latest
+    list no longer has is not ``is_active``; it stays for the orders that were placed by it.
+    """
+
+    broker = models.CharField(max_length=32)
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="+")
+    broker_symbol = models.CharField(max_length=80)
+    broker_token = models.CharField(max_length=64, blank=True)
+    lot_size = models.PositiveIntegerField(null=True, blank=True)
+    tick_size = models.DecimalField(max_digits=8, decimal_places=4, null=True, blank=True)
+    freeze_quantity = models.PositiveIntegerField(null=True, blank=True)
+    is_active = models.BooleanField(default=True)
+    seen_at = models.DateTimeField()
+
+    instrument_id: int
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["broker", "instrument"], name="broker_instrument_once_per_broker"
+            ),
+            models.CheckConstraint(
+                condition=(models.Q(lot_size=None) | models.Q(lot_size__gte=1))
+                & (models.Q(tick_size=None) | models.Q(tick_size__gt=0)),
+                name="broker_instrument_terms_positive",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.broker} {self.broker_symbol}"
+
+
+class InstrumentSync(models.Model):
+    """One reading of a broker's instrument list, and what became of its rows.
+
+    ``report`` counts what could not be used, by reason, with a few examples. At most one runs at a
+    time for a broker; one that died is taken over when its lease is over.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "RUNNING"
+        DONE = "DONE"
+        FAILED = "FAILED"
+
+    broker = models.CharField(max_length=32)
+    state = models.CharField(max_length=8, choices=State.choices)
+    started_at = models.DateTimeField()
+    lease_until = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    rows = models.PositiveIntegerField(default=0, help_text="In the broker's list.")
+    matched = models.PositiveIntegerField(default=0, help_text="With an instrument known before.")
+    created = models.PositiveIntegerField(default=0, help_text="Instruments new to the platform.")
+    changed = models.PositiveIntegerField(default=0, help_text="Names or terms that are new.")
+    retired = models.PositiveIntegerField(default=0, help_text="No longer in the list.")
+    report = models.JSONField(default=dict, blank=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(state__in=["RUNNING", "DONE", "FAILED"]),
+                name="instrument_sync_state_known",
+            ),
+            models.UniqueConstraint(
+                fields=["broker"],
+                condition=models.Q(state="RUNNING"),
+                name="instrument_sync_one_runs",
+            ),
+        ]
+        indexes = [models.Index(fields=["broker", "-id"], name="instrument_sync_latest")]
+
+    def __str__(self) -> str:
+        return f"{self.broker} {self.state}"
 
 
 class TradingSession(models.Model):
