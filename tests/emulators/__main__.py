@@ -1,4 +1,4 @@
-"""``python -m tests.emulators zerodha [--port 9001]`` or ``all``: emulators until Ctrl-C or SIGTERM.
+"""``python -m tests.emulators zerodha [--port 9001]`` or ``all``: until Ctrl-C or SIGTERM.
 
 All of them share one exchange, whose prices move by themselves. The first line that each prints is
 its address; what a person needs to log in follows.

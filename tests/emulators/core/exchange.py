@@ -288,6 +288,8 @@ class Exchange:
         with self.lock:
             for order in list(self.orders):
                 self._run_due(order)
+                if order.ticket.ends_at and order.ticket.ends_at <= self.clock.now():
+                    self._end(order, Stage.CANCELLED, "")
 
     def open_market(self) -> None:
         """Open, and send parked after-market orders on their way."""

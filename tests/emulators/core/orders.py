@@ -91,6 +91,7 @@ class Ticket:
     protection: Decimal | None = None
     tag: str = ""
     after_market: bool = False
+    ends_at: datetime | None = None  # when the broker cancels what is left of it
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
