@@ -34,6 +34,10 @@ DEFAULTS: dict[str, Limit | None] = {
     "code_resend_account": Limit(1, 30),
     "code_verify_ip": Limit(100, 300),
     "code_verify_account": Limit(30, 24 * 3600),  # a guess succeeds with 3 in 100,000 a day at most
+    # Webhooks, in Redis: what nobody signed, what is signed, what one connection's broker sends.
+    "webhook_invalid_ip": Limit(120, 60),
+    "webhook_valid_ip": Limit(30_000, 60),
+    "webhook_connection": Limit(1200, 60),
 }
 
 CODE_ATTEMPTS = 5  # tries of one mailed code

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from brokerages.models import (
     BrokerConnection,
     BrokerCredential,
     BrokerSession,
+    InboundEvent,
     PaperFill,
     PaperOrder,
 )
+from brokerages.problems import NotFound
+from brokerages.services.inbox import event_replay
 
 
 class ReadOnly:
@@ -93,3 +97,44 @@ class PaperFillAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("__str__", "order", "connection", "quantity", "price", "filled_at")
     list_select_related = ("order", "connection")
     show_full_result_count = False
+
+
+@admin.register(InboundEvent)
+class InboundEventAdmin(ReadOnly, admin.ModelAdmin):
+    """The inbox of webhooks: those that are DEAD need a person."""
+
+    list_display = (
+        "received_at", "source", "kind", "state", "attempts", "subject", "next_at", "error",
+    )  # fmt: skip
+    list_filter = ("state", "source", "kind", "signed")
+    search_fields = ("=subject", "=dedupe_key")
+    list_select_related = ("connection",)
+    date_hierarchy = "received_at"
+    show_full_result_count = False
+    fields = (
+        "source", "kind", "connection", "subject", "dedupe_key", "signed", "text", "headers",
+        "event_at", "received_at", "state", "attempts", "next_at", "settled_at", "error",
+    )  # fmt: skip
+    readonly_fields = fields
+    actions = ("replay",)
+
+    @admin.display(description="Body")
+    def text(self, event: InboundEvent) -> str:
+        """The body of a signed event. A broker's own is encrypted and stays so."""
+        if event.key_id or not event.body:
+            return "(encrypted)" if event.body else "(gone)"
+        return bytes(event.body).decode("utf-8", "replace")
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return bool(getattr(request.user, "is_superuser", False))
+
+    @admin.action(description="Replay: try again from the first attempt", permissions=["replay"])
+    def replay(self, request: HttpRequest, chosen: QuerySet[InboundEvent]) -> None:
+        done = 0
+        for event_id in chosen.values_list("pk", flat=True):
+            try:
+                event_replay(event_id=event_id, by=request.user.pk)
+                done += 1
+            except NotFound:
+                continue
+        messages.success(request, f"{done} replayed; what was applied already is left as it is.")

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from celery import Celery, Task
+from celery.schedules import crontab
 from celery.signals import (
     after_task_publish,
     setup_logging,
@@ -81,6 +82,7 @@ app.conf.update(
     ],
     task_routes={
         "trading.apply_inbound_event": {"queue": "webhooks"},
+        "trading.sweep_inbound_events": {"queue": "webhooks"},
         "trading.*": {"queue": "orders"},
         "brokerages.*": {"queue": "sessions"},
         "marketdata.*": {"queue": "marketdata"},
@@ -99,6 +101,11 @@ def every(task: str, seconds: float, **options: Any) -> dict[str, Any]:
     }
 
 
+def at(task: str, times: crontab) -> dict[str, Any]:
+    """Return a schedule entry for times of the day, in UTC."""
+    return {"task": task, "schedule": times, "options": {"expires": 600}}
+
+
 # Two beats at once are harmless: each service decides by a lock or a unique row what is due.
 app.conf.beat_schedule = {
     entry["task"]: entry
@@ -108,8 +115,11 @@ app.conf.beat_schedule = {
         every("trading.reconcile_commands", 2),
         every("trading.reconcile_connections", 60),
         every("trading.deny_stale_commands", 5),
+        every("trading.sweep_inbound_events", 10),
         every("brokerages.check_sessions", 300),
         every("marketdata.refresh_contracts", 1800),  # cheap when nothing expired or was listed
+        # 08:30 in India, when the brokers' lists of the day are out, and again if it failed then
+        at("marketdata.sync_instruments", crontab(hour="3", minute="0,15,30,45")),
         every("accounts.sweep_mail", 5),
         every("accounts.delete_expired", 3600),
         every("audit.seal_entries", 1),

@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+import brokerages.metrics
+
 REGISTRY = CollectorRegistry()
 
 REQUESTS = Counter("sauda_http_requests", "Answers given", ["method", "status"], registry=REGISTRY)
@@ -25,6 +27,13 @@ BACKLOGS = {
         "FROM trading_ordercommand WHERE state = 'WAITING' GROUP BY state UNION ALL "
         "SELECT state, count(*), extract(epoch FROM now() - min(claimed_at)) "
         "FROM trading_ordercommand WHERE state IN ('SENDING', 'UNKNOWN') GROUP BY state",
+    ),
+    "inbound_events": (
+        "Webhooks that wait or were given up",
+        "SELECT state, count(*), extract(epoch FROM now() - min(received_at)) "
+        "FROM brokerages_inboundevent WHERE state IN ('NEW', 'PARKED') GROUP BY state UNION ALL "
+        "SELECT 'DEAD', count(*), extract(epoch FROM now() - min(received_at)) "
+        "FROM brokerages_inboundevent WHERE state = 'DEAD' HAVING count(*) > 0",
     ),
     "audit_entries": (
         "Audit entries after the last seal",
@@ -65,3 +74,4 @@ class Own(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from REGISTRY.collect()
+        yield from brokerages.metrics.REGISTRY.collect()

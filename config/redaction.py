@@ -32,6 +32,7 @@ SHAPES = [
     re.compile(r"(?<=bearer )[A-Za-z0-9._~+/-]{8,}=*", re.I),
     re.compile(r"(?<=basic )[A-Za-z0-9+/]{8,}=*", re.I),
     re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),  # user:password@ in an address
+    re.compile(r"(?P<lead>/webhooks/[a-z0-9_-]+/)[^/\s?#\"']+"),  # where a broker posts
     # Long hex or base64 a few words after a telling one: "the new secret is 9f86d0..."
     re.compile(
         r"(?<![A-Za-z])(?P<lead>(?:token|secret|key|password|otp|pin|authorization)s?\b[^\n]{0,24}?[\s=:'\"])"
@@ -40,7 +41,7 @@ SHAPES = [
     ),
 ]
 QUICK = re.compile(
-    r"token|secret|key|passw|passphrase|otp|pin|authoriz|cookie|checksum|session|recovery|eyJ|gAAAA|bearer|basic|://",
+    r"token|secret|key|passw|passphrase|otp|pin|authoriz|cookie|checksum|session|recovery|eyJ|gAAAA|bearer|basic|://|/webhooks/",
     re.I,
 )
 

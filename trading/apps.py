@@ -5,3 +5,10 @@ class TradingConfig(AppConfig):
     name = "trading"
     label = "trading"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Have the webhooks that `brokerages` takes in change orders."""
+        from brokerages.events import inbound_event_stored
+        from trading.services.inbound import event_stored
+
+        inbound_event_stored.connect(event_stored, dispatch_uid="trading.inbox")

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from trading.services import execution, reconciliation
+from trading.services import execution, inbound, reconciliation
 
 
 @shared_task(name="trading.dispatch_lane")
@@ -39,3 +39,15 @@ def reconcile_commands() -> None:
 def reconcile_connections() -> None:
     """Compare live orders with the brokers' books."""
     reconciliation.connections_reconcile()
+
+
+@shared_task(name="trading.apply_inbound_event")
+def apply_inbound_event(event_id: int) -> None:
+    """Apply one webhook of the inbox. Safe to run twice: each try is claimed by one run."""
+    inbound.event_process(event_id)
+
+
+@shared_task(name="trading.sweep_inbound_events")
+def sweep_inbound_events() -> None:
+    """Wake workers for webhooks that are due for their next try."""
+    inbound.events_sweep()

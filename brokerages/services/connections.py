@@ -21,11 +21,13 @@ from brokerages.models import (
     BrokerCredential,
     BrokerSession,
     PaperOrder,
+    PostbackAddress,
 )
 from brokerages.problems import ConnectionConflict, InvalidConnection
 from brokerages.registry import BROKER_NAMES, UnknownBroker, adapter_class
 from brokerages.selectors import connection_get, unknown_connection
 from brokerages.services.adapters import place_of
+from brokerages.services.postbacks import address_make, sends_postbacks
 from brokerages.services.sessions import session_open
 
 PAPER = "paper"
@@ -80,6 +82,8 @@ def connection_create(
                 "fields": sorted(given),
             },
         )
+        if sends_postbacks(broker):
+            address_make(connection)
     if adapter.capabilities.session_renewal is SessionRenewal.NONE:
         session_open(user_id=user_id, connection_id=connection.pk)
     return connection_get(user_id=user_id, connection_id=connection.pk)
@@ -156,6 +160,7 @@ def connection_disable(*, user_id: UUID, connection_id: UUID, reason: str = "") 
         connection.disabled_at, connection.is_default = now, False
         connection.save(update_fields=["disabled_at", "is_default"])
         connection.credentials.all().delete()
+        PostbackAddress.objects.filter(connection=connection).delete()
         BrokerSession.objects.filter(connection=connection).update(
             state=BrokerSession.State.CLOSED, ciphertext="", key_id="", closed_at=now
         )

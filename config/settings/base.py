@@ -145,6 +145,10 @@ ACCESS_TOKEN_MINUTES = env.integer("ACCESS_TOKEN_MINUTES", 10, low=1)
 REFRESH_TOKEN_DAYS = env.integer("REFRESH_TOKEN_DAYS", 7, low=1)
 REFRESH_IDLE_HOURS = env.integer("REFRESH_IDLE_HOURS", 24, low=1)
 
+# Files with the secrets of signed webhooks, instead of the variables. A change counts at once.
+BROKER_WEBHOOK_SECRET_FILE = env.text("BROKER_WEBHOOK_SECRET_FILE", "")
+BROKER_WEBHOOK_ADDITIONAL_SECRETS_FILE = env.text("BROKER_WEBHOOK_ADDITIONAL_SECRETS_FILE", "")
+
 # Threads of the embedded web server.
 WEB_THREADS = env.integer("WEB_THREADS", 16, low=1)
 
@@ -179,6 +183,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "PREPROCESSING_HOOKS": ["brokerages.webhook_docs.add_paths"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.openapi.fill_examples",
@@ -222,6 +227,12 @@ STALE_COMMAND_SECONDS = 30
 SWEEP_AFTER_SECONDS = 1
 # How long a broker's book is watched before an order that it does not have counts as not placed.
 SETTLE_SECONDS = 60
+# How many processes send orders to brokers: while Redis is away each keeps to its part of a cap.
+BROKER_SENDERS = env.integer("BROKER_SENDERS", 1, low=1)
+# How much longer than a broker's window ours is: by so much the ways to it may differ.
+BROKER_PACE_SLACK_MS = env.integer("BROKER_PACE_SLACK_MS", 250, low=0)
+# Names the public address that brokers see; platforms behind one address share its limits.
+BROKER_EGRESS = env.text("BROKER_EGRESS", "default")
 LIVE_TRADING_ENABLED = env.flag("LIVE_TRADING_ENABLED", False)
 DATA_SOURCE = env.choice("DATA_SOURCE", ("simulated", "replay"), "simulated")
 # Of the replay: recorded one-minute candles, and how many times as fast they are played.

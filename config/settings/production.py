@@ -5,7 +5,14 @@ from pathlib import Path
 
 from config import servers
 from config.settings.base import *  # noqa: F403
-from config.settings.base import BASE_DIR, caches, database, env, logging_settings
+from config.settings.base import (
+    BASE_DIR,
+    BROKER_WEBHOOK_SECRET_FILE,
+    caches,
+    database,
+    env,
+    logging_settings,
+)
 
 SECRET_KEY = env.secret("SECRET_KEY")
 JWT_SIGNING_KEY = env.secret("JWT_SIGNING_KEY")
@@ -13,7 +20,9 @@ CREDENTIAL_KEYS = env.fernet_keys("CREDENTIAL_KEYS")
 OTP_KEY = env.secret("OTP_KEY")
 AUDIT_KEY = env.secret("AUDIT_KEY")
 AUDIT_RETIRED_KEYS = env.secrets("AUDIT_RETIRED_KEYS")
-BROKER_WEBHOOK_SECRET = env.secret("BROKER_WEBHOOK_SECRET")
+BROKER_WEBHOOK_SECRET = env.secret(
+    "BROKER_WEBHOOK_SECRET", "" if BROKER_WEBHOOK_SECRET_FILE else None
+)
 BROKER_WEBHOOK_ADDITIONAL_SECRETS = env.secrets("BROKER_WEBHOOK_ADDITIONAL_SECRETS")
 
 DATABASES = {"default": database("DATABASE_URL")}

@@ -1,4 +1,5 @@
-"""Requests owed to brokers: enqueue, wake a worker, claim. The only module that wakes workers.
+"""Requests owed to brokers: enqueue, wake a worker, claim. The only module that wakes workers, also
+for the inbox.
 
 Waking is a hint and the row is the truth: a lost wake-up costs one sweep. Wake-ups of one lane are
 coalesced: the first order of a burst leaves a mark and sends a message, the rest find the mark and
@@ -75,6 +76,22 @@ def wake(lane: str) -> None:
     except (redis.RedisError, OperationalError, OSError) as e:
         _quiet_until = time.monotonic() + QUIET_SECONDS
         logger.warning("no wake-up for lane %s, the sweeper will find it: %s", lane, e)
+
+
+def wake_inbox(event_id: int, *, seconds: float = 0) -> None:
+    """Tell a worker of a webhook that waits in the inbox. Never raises; a sweep finds the rest."""
+    global _quiet_until  # noqa: PLW0603 - one clock a process
+    if time.monotonic() < _quiet_until or not settings.WAKE_WORKERS:
+        return
+    from trading import tasks  # the one way up: an id and nothing else
+
+    try:
+        tasks.apply_inbound_event.apply_async(
+            args=[event_id], countdown=seconds or None, expires=seconds + 60, retry=False
+        )
+    except (redis.RedisError, OperationalError, OSError) as e:
+        _quiet_until = time.monotonic() + QUIET_SECONDS
+        logger.warning("no wake-up for webhook %s, the sweep will find it: %s", event_id, e)
 
 
 def lane_shared(name: str, connection_id: UUID) -> str:
