@@ -1,0 +1,483 @@
+"""Groww's words and rows in ours, and ours in Groww's. Pure Python.
+
+Prices on REST are rupees, times are IST without an offset, quantities are units and may arrive as
+``10.0``. Numbers must have been read as decimals (`answers.read`).
+
+Sources: https://groww.in/trade-api/docs/python-sdk (orders, portfolio, margin, annexures)
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+from brokerages.adapters.groww.answers import BROKER
+from brokerages.errors import InvalidOrder, NotSupported, OrderNotFound
+from brokerages.types import (
+    Exchange,
+    FillReport,
+    Funds,
+    HoldingReport,
+    InstrumentRef,
+    Margin,
+    OrderChange,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    PositionReport,
+    Product,
+    Profile,
+    ReportedStatus,
+    SessionToken,
+    Side,
+    Validity,
+)
+
+logger = logging.getLogger(__name__)
+
+IST = timezone(timedelta(hours=5, minutes=30))
+ZERO = Decimal(0)
+
+S = ReportedStatus
+
+# Ours → Groww's.
+VENUES = {
+    Exchange.NSE: ("NSE", "CASH"),
+    Exchange.BSE: ("BSE", "CASH"),
+    Exchange.NFO: ("NSE", "FNO"),
+    Exchange.BFO: ("BSE", "FNO"),
+}
+ORDER_TYPES = {
+    OrderType.MARKET: "MARKET",
+    OrderType.LIMIT: "LIMIT",
+    OrderType.SL: "SL",
+    OrderType.SL_M: "SL_M",
+}
+# The SDK also has constants for MTF, CO, BO and ARB, and for IOC, GTC, GTD and EOS: whether the API
+# takes them is not documented, so they are not offered.
+PRODUCTS = {Product.CNC: "CNC", Product.MIS: "MIS", Product.NRML: "NRML"}
+VALIDITIES = {Validity.DAY: "DAY"}
+
+# Groww's → ours.
+EXCHANGES = {words: ours for ours, words in VENUES.items()} | {
+    ("MCX", "COMMODITY"): Exchange.MCX,  # seen in portfolios; not offered for trading
+}
+SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
+REPORTED_PRODUCTS = {word: ours for ours, word in PRODUCTS.items()} | {"MTF": Product.MTF}
+STATUSES = {
+    "NEW": S.RECEIVED,
+    "ACKED": S.RECEIVED,
+    "TRIGGER_PENDING": S.TRIGGER_PENDING,
+    "APPROVED": S.OPEN,
+    "OPEN": S.OPEN,  # in every example, though not in the list of statuses
+    "CANCELLATION_REQUESTED": S.PENDING_CANCEL,
+    "EXECUTED": S.FILLED,
+    "DELIVERY_AWAITED": S.FILLED,
+    "COMPLETED": S.FILLED,
+    "CANCELLED": S.CANCELLED,
+    "REJECTED": S.REJECTED,
+    "FAILED": S.REJECTED,
+}
+EXECUTED_TRADES = frozenset({"EXECUTED", "DELIVERY_AWAITED", "COMPLETED"})
+STOPS = frozenset({"SL", "SL_M"})
+
+SEGMENTS = ("CASH", "FNO")  # where orders of ours can be
+ORDER_PAGE = 25  # the page size that both documents of Groww agree on
+TRADE_PAGE = 25
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REFERENCE = re.compile(r"(?=.{8,20}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+){0,2}")
+
+
+# --- Values ---------------------------------------------------------------------------------------
+
+
+def amount(value: Any) -> Decimal:
+    """Return a number, exact.
+
+    Raises:
+        ValueError: no number, or one that was read as a float.
+    """
+    if isinstance(value, Decimal) and value.is_finite():
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value):
+        return Decimal(value)
+    raise ValueError(f"not an amount: {value!r}")
+
+
+def optional(value: Any) -> Decimal | None:
+    return None if value is None else amount(value)
+
+
+def positive(value: Any) -> Decimal | None:
+    """Return a price, or None for null and 0, which Groww sends where there is none."""
+    number = optional(value)
+    return number if number is not None and number > 0 else None
+
+
+def units(value: Any) -> int:
+    """Return a quantity; null is none.
+
+    Raises:
+        ValueError: no whole number.
+    """
+    number = amount(0 if value is None else value)
+    if number != number.to_integral_value():
+        raise ValueError(f"not a quantity: {value!r}")
+    return int(number)
+
+
+def moment(value: Any) -> datetime:
+    """Return a time of Groww's as aware UTC. Without an offset it is IST; a trailing ``Z`` in its
+    examples is no offset.
+
+    Raises:
+        ValueError: no time.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"not a time: {value!r}")
+    at = datetime.fromisoformat(value.strip().removesuffix("Z"))
+    return (at if at.tzinfo else at.replace(tzinfo=IST)).astimezone(UTC)
+
+
+# --- Orders ---------------------------------------------------------------------------------------
+
+
+def segment_of(instrument: InstrumentRef) -> str:
+    """Return Groww's segment, which most of its order calls want.
+
+    Raises:
+        NotSupported: it has none for the exchange.
+    """
+    return venue_of(instrument)[1]
+
+
+def venue_of(instrument: InstrumentRef) -> tuple[str, str]:
+    """Return Groww's (exchange, segment)."""
+    try:
+        return VENUES[instrument.exchange]
+    except KeyError:
+        raise _unsupported(f"the exchange {instrument.exchange}") from None
+
+
+def symbol_of(instrument: InstrumentRef) -> str:
+    return instrument.broker_symbol or instrument.symbol
+
+
+def order_id(value: str) -> str:
+    """Return a number that may stand in a path.
+
+    Raises:
+        OrderNotFound: Groww cannot have given such a number.
+    """
+    if not _ID.fullmatch(value):
+        raise OrderNotFound("Groww knows no such order.", broker=BROKER, code="unknown_order")
+    return value
+
+
+def build_order(request: OrderRequest) -> dict[str, Any]:
+    """Return the arguments of the SDK's ``place_order``.
+
+    Raises:
+        NotSupported: terms that Groww cannot express.
+        InvalidOrder: a price that JSON cannot carry exactly.
+    """
+    _check_expressible(request)
+    exchange, segment = venue_of(request.instrument)
+    return {
+        "trading_symbol": symbol_of(request.instrument),
+        "exchange": exchange,
+        "segment": segment,
+        "transaction_type": request.side.value,
+        "quantity": request.quantity,
+        "order_type": ORDER_TYPES[request.order_type],
+        "product": PRODUCTS[request.product],
+        "validity": VALIDITIES[request.validity],
+        "price": _number(request.price) if request.order_type.has_price else 0.0,
+        "trigger_price": _number(request.trigger_price) if request.order_type.has_trigger else None,
+        "order_reference_id": request.client_order_id,
+    }
+
+
+def build_change(number: str, change: OrderChange, request: OrderRequest) -> dict[str, Any]:
+    """Return the arguments of the SDK's ``modify_order``. The quantity is the new total."""
+    if change.validity not in VALIDITIES:
+        raise _unsupported(f"{change.validity} orders")
+    if change.disclosed_quantity:
+        raise _unsupported("disclosed quantities")
+    kind = change.order_type
+    return {
+        "groww_order_id": order_id(number),
+        "segment": segment_of(request.instrument),
+        "order_type": ORDER_TYPES[kind],
+        "quantity": change.quantity,
+        "price": _number(change.price) if kind.has_price else None,
+        "trigger_price": _number(change.trigger_price) if kind.has_trigger else None,
+    }
+
+
+def build_margin(request: OrderRequest, price: Decimal) -> dict[str, Any]:
+    """Return one order of the SDK's ``get_order_margin_details``; ``price`` is in rupees."""
+    exchange, _ = venue_of(request.instrument)
+    return {
+        "trading_symbol": symbol_of(request.instrument),
+        "exchange": exchange,
+        "transaction_type": request.side.value,
+        "quantity": request.quantity,
+        "order_type": ORDER_TYPES[request.order_type],
+        "product": PRODUCTS[request.product],
+        "price": _number(price),
+    }
+
+
+def reference(tag: str) -> str:
+    """Return the tag as an order reference: 8 to 20 letters and digits, at most two hyphens."""
+    if not _REFERENCE.fullmatch(tag):
+        raise _unsupported(f"the order reference {tag!r}")
+    return tag
+
+
+def parse_ack(payload: Mapping[str, Any]) -> str:
+    """Return the number of the order that an answer is about.
+
+    Raises:
+        ValueError: it names none.
+    """
+    number = payload.get("groww_order_id")
+    if not isinstance(number, str) or not _ID.fullmatch(number):
+        raise ValueError("no order number")
+    return number
+
+
+def parse_order(row: Mapping[str, Any], now: datetime) -> OrderReport:
+    """Read an order of the list or the detail. There is no word for a partial fill: it is a resting
+    order with a filled quantity.
+    """
+    filled = units(row["filled_quantity"])
+    times = [row.get("exchange_time"), row.get("created_at")]
+    return OrderReport(
+        broker_order_id=parse_ack(row),
+        client_order_id=str(row.get("order_reference_id") or ""),
+        status=status_of(row["order_status"], filled, str(row.get("order_type"))),
+        filled_quantity=filled,
+        average_price=positive(row.get("average_fill_price")) if filled else None,
+        reported_at=max((moment(at) for at in times if at), default=now),
+        message=str(row.get("remark") or ""),
+        exchange_order_id=str(row.get("exchange_order_id") or ""),
+        quantity=units(row["quantity"]),
+        price=positive(row.get("price")),
+        trigger_price=positive(row.get("trigger_price")),
+        raw=dict(row),
+    )
+
+
+def parse_status(row: Mapping[str, Any], now: datetime) -> OrderReport:
+    """Read the short answer about one order: it has neither terms nor prices nor a time."""
+    filled = units(row.get("filled_quantity"))
+    return OrderReport(
+        broker_order_id=parse_ack(row),
+        client_order_id=str(row.get("order_reference_id") or ""),
+        status=status_of(row["order_status"], filled, ""),
+        filled_quantity=filled,
+        average_price=None,
+        reported_at=now,
+        message=str(row.get("remark") or ""),
+        raw=dict(row),
+    )
+
+
+def status_of(word: Any, filled: int, order_type: str) -> ReportedStatus:
+    """Return what a status means. A word that we do not know changes nothing."""
+    if word == "MODIFICATION_REQUESTED":
+        # In force is what was before; of a stop nobody can tell whether it had been triggered.
+        status = S.UNKNOWN if order_type in STOPS and not filled else S.OPEN
+    else:
+        status = STATUSES.get(word, S.UNKNOWN)
+        if status is S.UNKNOWN:
+            logger.error("groww reports an order status that we do not know: %.40r", word)
+    if status is S.OPEN and filled:
+        return S.PARTIALLY_FILLED
+    return status
+
+
+def parse_fills(
+    rows: Sequence[Mapping[str, Any]], report: OrderReport, now: datetime
+) -> list[FillReport]:
+    """Read the trades of one order, each once, oldest first."""
+    found: dict[str, FillReport] = {}
+    for position, row in enumerate(rows):
+        if row["trade_status"] not in EXECUTED_TRADES:
+            if row["trade_status"] != "CANCELLED":
+                logger.error("groww reports a trade status that we do not know: %.40r", row)
+            continue
+        number = str(row.get("exchange_trade_id") or row.get("groww_trade_id") or "")
+        number = number or f"{report.broker_order_id}-{position}"
+        at = row.get("trade_date_time") or row.get("created_at")
+        found[number] = FillReport(
+            fill_id=number,
+            broker_order_id=report.broker_order_id,
+            client_order_id=report.client_order_id,
+            exchange=EXCHANGES[(row["exchange"], row["segment"])],
+            side=SIDES[row["transaction_type"]],
+            quantity=units(row["quantity"]),
+            price=amount(row["price"]),
+            filled_at=moment(at) if at else now,
+        )
+    return sorted(found.values(), key=lambda fill: fill.filled_at)
+
+
+def fill_of_total(report: OrderReport) -> FillReport | None:
+    """Return all that an ended order filled as one execution at its average: what is left where
+    Groww has no trades of it. None while it may still trade, or without a price.
+    """
+    ended = report.status in (S.FILLED, S.CANCELLED, S.REJECTED)
+    if not ended or not report.filled_quantity or report.average_price is None:
+        return None
+    return FillReport(
+        fill_id=f"{report.broker_order_id}-ALL",
+        broker_order_id=report.broker_order_id,
+        client_order_id=report.client_order_id,
+        exchange=EXCHANGES[(report.raw["exchange"], report.raw["segment"])],
+        side=SIDES[report.raw["transaction_type"]],
+        quantity=report.filled_quantity,
+        price=report.average_price,
+        filled_at=report.reported_at,
+    )
+
+
+# --- Portfolio and money --------------------------------------------------------------------------
+
+
+def parse_position(
+    row: Mapping[str, Any],
+    last_price: Decimal | None,
+    *,
+    paise: bool = False,
+) -> PositionReport | None:
+    """Read a position; None for one of a product or venue that we have no word for. ``paise``: the
+    answer states amounts in paise (see `positions.in_paise`).
+    """
+    venue, product = (row.get("exchange"), row.get("segment")), row.get("product")
+    if venue not in EXCHANGES or product not in REPORTED_PRODUCTS:
+        logger.error("groww reports a position that we have no word for: %r %.40r", venue, product)
+        return None
+    unit = Decimal(100) if paise else Decimal(1)
+    quantity, average = units(row["quantity"]), (optional(row.get("net_price")) or ZERO) / unit
+    realised = optional(row.get("realised_pnl"))
+    return PositionReport(
+        exchange=EXCHANGES[venue],
+        symbol=str(row["trading_symbol"]),
+        product=REPORTED_PRODUCTS[product],
+        quantity=quantity,
+        average_price=average,
+        last_price=last_price,
+        realised=None if realised is None else realised / unit,
+        unrealised=None if last_price is None else (last_price - average) * quantity,
+    )
+
+
+def parse_holding(row: Mapping[str, Any]) -> HoldingReport:
+    """Read a holding. Groww names no exchange but, at times, those it can be traded on."""
+    traded_on = row.get("tradable_exchanges") or ["NSE"]
+    return HoldingReport(
+        exchange=Exchange.NSE if "NSE" in traded_on else Exchange.BSE,
+        symbol=str(row["trading_symbol"]),
+        isin=str(row.get("isin") or ""),
+        quantity=units(row["quantity"]),
+        average_price=optional(row.get("average_price")) or ZERO,
+        t1_quantity=units(row.get("t1_quantity")),
+    )
+
+
+def parse_funds(payload: Mapping[str, Any]) -> Funds:
+    """Read the margins: ``available`` is what can buy shares for delivery."""
+    equity = payload.get("equity_margin_details") or {}
+    available = optional(equity.get("cnc_balance_available"))
+    used = optional(payload.get("net_margin_used")) or ZERO
+    if available is None:
+        available = amount(payload["clear_cash"])
+    return Funds(available=available, used=used, total=available + used)
+
+
+def parse_profile(payload: Mapping[str, Any]) -> Profile:
+    """Read the account's details: Groww tells neither name nor address."""
+    segments = payload.get("active_segments") or []
+    enabled = {"NSE": payload.get("nse_enabled"), "BSE": payload.get("bse_enabled")}
+    return Profile(
+        broker_user_id=str(payload.get("ucc") or payload["vendor_user_id"]),
+        name="",
+        exchanges=frozenset(
+            ours
+            for ours, (exchange, segment) in VENUES.items()
+            if enabled[exchange] and segment in segments
+        ),
+    )
+
+
+def parse_margin(payload: Mapping[str, Any]) -> Margin:
+    return Margin(
+        required=amount(payload["total_requirement"]),
+        charges=optional(payload.get("brokerage_and_charges")),
+    )
+
+
+# --- Sessions -------------------------------------------------------------------------------------
+
+
+def parse_session(body: Mapping[str, Any], now: datetime) -> SessionToken:
+    """Read the answer to a request for an access token.
+
+    Raises:
+        ValueError: it has no token.
+    """
+    token = body.get("token")
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
+        raise ValueError("no access token")
+    try:
+        expires_at = moment(body.get("expiry"))
+    except ValueError:
+        expires_at = next_expiry(now)
+    return SessionToken({"access_token": token}, expires_at)
+
+
+def next_expiry(now: datetime) -> datetime:
+    """Return when Groww ends a session that is opened ``now``: at 06:00 in India."""
+    local = now.astimezone(IST)
+    end = datetime.combine(local.date(), time(6), IST)
+    return (end if end > local else end + timedelta(days=1)).astimezone(UTC)
+
+
+def _check_expressible(request: OrderRequest) -> None:
+    reference(request.client_order_id)
+    if request.product not in PRODUCTS:
+        raise _unsupported(f"the product {request.product}")
+    if request.validity not in VALIDITIES:
+        raise _unsupported(f"{request.validity} orders")
+    for asked, what in (
+        (request.disclosed_quantity, "disclosed quantities"),
+        (request.after_market, "after-market orders"),
+        (request.iceberg_legs, "iceberg orders"),
+        (request.market_protection is not None, "market protection"),
+    ):
+        if asked:
+            raise _unsupported(what)
+
+
+def _number(price: Decimal | None) -> float:
+    """Return a price as JSON carries it, if it carries it exactly."""
+    if price is None or not price.is_finite() or price <= 0:
+        raise InvalidOrder("A price is missing.", broker=BROKER, code="price_missing")
+    number = float(price)
+    if Decimal(repr(number)) != price:
+        raise InvalidOrder("The price has too many digits.", broker=BROKER, code="price_digits")
+    return number
+
+
+def _unsupported(what: str) -> NotSupported:
+    return NotSupported(f"Groww's API does not take {what}.", broker=BROKER, code="not_supported")
