@@ -10,6 +10,7 @@ from brokerages.base import BrokerAdapter, VenueEngine
 
 _ADAPTERS = {
     "paper": "brokerages.adapters.paper.adapter:PaperAdapter",
+    "zerodha": "brokerages.adapters.zerodha.adapter:ZerodhaAdapter",
 }
 
 _VENUES = {

@@ -1,0 +1,202 @@
+"""The SDK, made to send once: what it lacks is set here, from outside.
+
+The SDK itself is unmodified. Its HTTP session is replaced by one that never retries, follows no
+redirect, takes no proxy from the environment, keeps time limits and reads numbers exactly; and a
+failure is judged by the answer as it came over the wire, because the SDK's exceptions lose parts of
+it. Importing this module imports the SDK.
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import Any, TypeVar
+
+import requests
+from kiteconnect import KiteConnect
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
+
+from brokerages.adapters.zerodha import failures, market
+from brokerages.adapters.zerodha.values import BROKER
+from brokerages.errors import BrokerError, NotSent
+
+T = TypeVar("T")
+
+CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 3.0, 10.0, 15.0
+CHUNK = 65536
+LARGEST_ANSWER = 128 * 1024 * 1024  # an instrument list has some ten
+HIDDEN = "[redacted]"
+
+
+class OneTrySession(requests.Session):
+    """Sends each request once. ``sent`` says whether the present one may have left us, ``answer``
+    is what came back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, HTTPAdapter(max_retries=0))
+        self.begin()
+
+    def begin(self, seconds: float = TOTAL_SECONDS) -> None:
+        """Forget the last request; the next may take ``seconds`` in all."""
+        self.seconds, self.sent = seconds, False
+        self.answer: requests.Response | None = None
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        kwargs |= {
+            "allow_redirects": False,
+            "timeout": (CONNECT_SECONDS, READ_SECONDS),
+            "stream": True,  # so that the time limit holds while the body comes
+        }
+        deadline = time.monotonic() + self.seconds
+        self.sent = True
+        response = super().send(request, **kwargs)
+        response.raw = io.BytesIO(_body(response.raw, deadline))
+        exactly = partial(response.json, parse_float=Decimal, parse_constant=_no_number)
+        response.json = exactly  # type: ignore[method-assign]
+        self.answer = response
+        return response
+
+
+class Kite(KiteConnect):
+    """The SDK's client, with instrument lists read without floats."""
+
+    def _parse_instruments(self, data: bytes | str) -> Iterator[dict[str, str]]:
+        return market.instrument_rows(data)
+
+
+class KiteClient:
+    """Calls of one user's session, each of which raises `BrokerError` and nothing else."""
+
+    def __init__(self, api_key: str, access_token: str | None, root: str | None) -> None:
+        self._session = OneTrySession()
+        self._kite = Kite(api_key=api_key, access_token=access_token, root=root, debug=False)
+        self._kite.reqsession = self._session
+        self._hidden = [text for text in (api_key, access_token) if text]
+
+    def call(
+        self,
+        ask: Callable[[Any], T],
+        *,
+        of_order: bool = False,
+        seconds: float = TOTAL_SECONDS,
+    ) -> T:
+        """Return what ``ask`` makes of one request. ``of_order``: the request names an order.
+
+        Raises:
+            BrokerError: by what is proved of the request.
+        """
+        self._session.begin(seconds)
+        try:
+            result = ask(self._kite)
+        except BrokerError:
+            raise  # our own check, before anything was sent
+        except Exception as e:
+            failure = self._proof(e, of_order)
+        else:
+            answer = self._session.answer
+            if answer is None or 200 <= answer.status_code < 300:
+                return result
+            failure = failures.unreadable(answer.status_code)  # a success that is none
+        # Raised outside of `except`: an exception's text can hold the address with its tokens.
+        raise failure
+
+    def exchange(self, request_token: str, api_secret: str) -> Mapping[str, Any]:
+        """Return the session that a login opens, as it came over the wire."""
+
+        def ask(kite: KiteConnect) -> Mapping[str, Any]:
+            try:
+                kite.generate_session(request_token, api_secret)
+            except (KeyError, TypeError, ValueError):
+                # the SDK wants a login time; the session is open without one, too
+                if not self._answered().get("access_token"):
+                    raise
+            return self._answered()
+
+        self._hidden.append(request_token)
+        return self.call(ask)
+
+    def _answered(self) -> Mapping[str, Any]:
+        """Return ``data`` of the last answer."""
+        body = _json(self._session.answer)
+        data = body.get("data") if isinstance(body, Mapping) else None
+        return data if isinstance(data, Mapping) else {}
+
+    def _proof(self, error: Exception, of_order: bool) -> BrokerError:
+        answer = self._session.answer
+        if answer is None:
+            if not self._session.sent or _never_connected(error):
+                return NotSent("Zerodha could not be reached.", broker=BROKER, code="not_connected")
+            return failures.unknown("Zerodha did not answer.", type(error).__name__)
+        if 200 <= answer.status_code < 300 and not _is_error(answer):
+            return failures.unreadable(answer.status_code)
+        failure = failures.failure_of(
+            answer.status_code,
+            _json(answer),
+            retry_after=answer.headers.get("retry-after"),
+            of_order=of_order,
+        )
+        for text in self._hidden:
+            failure.message = failure.message.replace(text, HIDDEN)
+        failure.args = (failure.message,)
+        return failure
+
+
+def wire_number(number: Decimal) -> float | int:
+    """Return a Decimal as JSON writes it: the shortest text of its float names the same number."""
+    return int(number) if number == number.to_integral_value() else float(number)
+
+
+def _body(raw: Any, deadline: float) -> bytes:
+    """Read an answer to its end.
+
+    Raises:
+        TimeoutError: not within the time.
+        ValueError: too long to be one.
+    """
+    body = bytearray()
+    while chunk := raw.read1(CHUNK, decode_content=True):
+        body += chunk
+        if time.monotonic() > deadline:
+            raw.close()
+            raise TimeoutError("the answer took too long")
+        if len(body) > LARGEST_ANSWER:
+            raw.close()
+            raise ValueError("the answer is too long")
+    return bytes(body)
+
+
+def _never_connected(error: Exception) -> bool:
+    """Return whether the error proves that no byte of the request left us."""
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    if not isinstance(error, requests.ConnectionError):
+        return False
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(cause, SSLError):  # a certificate that is not trusted ends the handshake
+        return bool(cause.args) and isinstance(cause.args[0], ssl.SSLCertVerificationError)
+    return isinstance(cause, NewConnectionError | ConnectTimeoutError)
+
+
+def _is_error(answer: requests.Response) -> bool:
+    body = _json(answer)
+    return isinstance(body, Mapping) and (body.get("status") == "error" or "error_type" in body)
+
+
+def _json(answer: requests.Response | None) -> Any:
+    try:
+        return None if answer is None else answer.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a number")

@@ -1,0 +1,534 @@
+"""Kite's words and payloads for orders and sessions ↔ ours. Pure: no network, no clock.
+
+Source: https://kite.trade/docs/connect/v3/ (orders, user, postbacks). What the documentation leaves
+open is settled so that nothing is guessed: an unknown status word is UNKNOWN and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from brokerages.adapters.zerodha.values import (
+    BROKER,
+    TICK_OF_TICKS,
+    moment,
+    price,
+    price_or_none,
+    whole,
+)
+from brokerages.base import IST
+from brokerages.errors import InvalidOrder, NotSupported
+from brokerages.types import (
+    ZERO,
+    Exchange,
+    FillReport,
+    InstrumentRef,
+    OrderChange,
+    OrderHint,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    PositionConversion,
+    ReportedStatus,
+    Side,
+)
+
+S = ReportedStatus
+
+# Kite counts quantities in lots on MCX and CDS, and its books do not say how large a lot is, so
+# units could not be told from them: these exchanges are not offered.
+TRADED = frozenset({Exchange.NSE, Exchange.BSE, Exchange.NFO, Exchange.BFO})
+
+STATUSES = {
+    "PUT ORDER REQ RECEIVED": S.RECEIVED,
+    "VALIDATION PENDING": S.RECEIVED,
+    "OPEN PENDING": S.RECEIVED,
+    "OPEN": S.OPEN,
+    "TRIGGER PENDING": S.TRIGGER_PENDING,
+    "AMO REQ RECEIVED": S.OPEN,  # rests at the broker until the session
+    "MODIFY AMO REQ RECEIVED": S.OPEN,
+    "MODIFY VALIDATION PENDING": S.OPEN,
+    "MODIFY PENDING": S.OPEN,
+    "MODIFIED": S.OPEN,
+    "NOT MODIFIED": S.OPEN,  # the change was refused, the order lives with its old terms
+    "CANCEL PENDING": S.PENDING_CANCEL,
+    "NOT CANCELLED": S.OPEN,
+    "UPDATE": S.OPEN,  # streams and postbacks only: modified, or filled in part
+    "COMPLETE": S.FILLED,
+    "LAPSED": S.EXPIRED,
+}
+# Said of a live order whether or not its trigger was reached.
+_HIDES_THE_TRIGGER = frozenset(
+    {
+        "MODIFY VALIDATION PENDING",
+        "MODIFY PENDING",
+        "MODIFIED",
+        "NOT MODIFIED",
+        "NOT CANCELLED",
+        "UPDATE",
+    }
+)
+_PARKED = frozenset({"AMO REQ RECEIVED", "MODIFY AMO REQ RECEIVED"})
+# Kite decorates these two, e.g. CANCELLED AMO.
+_ENDS = {"CANCELLED": S.CANCELLED, "REJECTED": S.REJECTED}
+
+_LIVE = frozenset(
+    {S.RECEIVED, S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED, S.PENDING_CANCEL, S.UNKNOWN}
+)
+
+_STOPS = ("SL", "SL-M")
+_PROTECTED = frozenset({OrderType.MARKET, OrderType.SL_M})
+_AUTOMATIC = "-1"  # the protection that Kite chooses by the price
+_SYSTEM_TAGS = re.compile(r"(?:mktp|autoslice)(?::.*)?")
+_OUR_TAG = re.compile(r"[0-9A-Z]{20}")
+_ORDER_ID = re.compile(r"[0-9A-Za-z]{1,40}")
+_SESSION_ENDS = time(6)  # IST, every day
+
+
+# --- What we send ---------------------------------------------------------------------------------
+
+
+def order_form(request: OrderRequest) -> dict[str, Any]:
+    """Return the arguments of ``place_order``. Prices are text, so that no float touches them.
+
+    Raises:
+        NotSupported: Kite has no such order. Nothing was sent.
+        InvalidOrder: terms that Kite never takes. Nothing was sent.
+    """
+    instrument = request.instrument
+    form: dict[str, Any] = {
+        "variety": variety_of(request),
+        "exchange": exchange_word(instrument),
+        "tradingsymbol": symbol_of(instrument),
+        "transaction_type": request.side.value,
+        "quantity": request.quantity,
+        "product": request.product.value,
+        "order_type": request.order_type.value,
+        "validity": request.validity.value,
+        "tag": request.client_order_id,
+        **_prices(request.order_type, request.price, request.trigger_price),
+        **_protection(request.order_type, request.market_protection),
+    }
+    if request.disclosed_quantity:
+        form["disclosed_quantity"] = request.disclosed_quantity
+    if request.iceberg_legs:
+        form["iceberg_legs"] = request.iceberg_legs
+        form["iceberg_quantity"] = _leg_quantity(request)
+    return form
+
+
+def change_form(change: OrderChange, request: OrderRequest) -> dict[str, Any]:
+    """Return the arguments of ``modify_order`` beside the order's id.
+
+    Raises:
+        InvalidOrder: terms that Kite never takes. Nothing was sent.
+    """
+    form: dict[str, Any] = {
+        "variety": variety_of(request),
+        "quantity": change.quantity,
+        "order_type": change.order_type.value,
+        "validity": change.validity.value,
+        **_prices(change.order_type, change.price, change.trigger_price),
+        **_protection(change.order_type, request.market_protection),
+    }
+    if change.disclosed_quantity or request.disclosed_quantity:
+        form["disclosed_quantity"] = change.disclosed_quantity
+    return form
+
+
+def conversion_form(conversion: PositionConversion) -> dict[str, Any]:
+    """Return the arguments of ``convert_position``."""
+    return {
+        "exchange": exchange_word(conversion.instrument),
+        "tradingsymbol": symbol_of(conversion.instrument),
+        "transaction_type": conversion.side.value,
+        "position_type": "overnight" if conversion.overnight else "day",
+        "quantity": conversion.quantity,
+        "old_product": conversion.old_product.value,
+        "new_product": conversion.new_product.value,
+    }
+
+
+def variety_of(request: OrderRequest) -> str:
+    """Return the path of the order's kind: it is needed again to modify and to cancel.
+
+    Raises:
+        NotSupported: an after-market iceberg, for which Kite has no word.
+    """
+    if request.after_market and request.iceberg_legs:
+        raise NotSupported(
+            "Zerodha takes no after-market iceberg orders.", broker=BROKER, code="not_supported"
+        )
+    if request.after_market:
+        return "amo"
+    return "iceberg" if request.iceberg_legs else "regular"
+
+
+def exchange_word(instrument: InstrumentRef) -> str:
+    """Return Kite's word for the exchange of a contract that can be traded there.
+
+    Raises:
+        NotSupported: an exchange where Kite counts lots.
+    """
+    if instrument.exchange not in TRADED:
+        raise NotSupported(
+            f"Orders on {instrument.exchange} are not offered at Zerodha.",
+            broker=BROKER,
+            code="exchange_not_supported",
+        )
+    return instrument.exchange.value
+
+
+def symbol_of(instrument: InstrumentRef) -> str:
+    """Return Kite's ``tradingsymbol``: its own where we know it, else the exchange's."""
+    return instrument.broker_symbol or instrument.symbol
+
+
+def is_order_id(text: str) -> bool:
+    """Return whether ``text`` can be an order's id: it becomes part of an address."""
+    return _ORDER_ID.fullmatch(text) is not None
+
+
+def plain(number: Decimal) -> str:
+    """Return a price as text without an exponent or zeros that say nothing."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _prices(kind: OrderType, limit: Decimal | None, trigger: Decimal | None) -> dict[str, str]:
+    prices = {}
+    for name, wanted, value in (
+        ("price", kind.has_price, limit),
+        ("trigger_price", kind.has_trigger, trigger),
+    ):
+        if not wanted:
+            continue
+        if value is None:
+            raise InvalidOrder(
+                f"A {kind} order needs a {name.replace('_', ' ')}.", broker=BROKER, code="no_price"
+            )
+        prices[name] = plain(value)
+    return prices
+
+
+def _protection(kind: OrderType, percent: Decimal | None) -> dict[str, str]:
+    """Kite refuses MARKET and SL-M orders without market protection (since 2026-04-01)."""
+    if kind not in _PROTECTED:
+        return {}
+    if percent is None:
+        return {"market_protection": _AUTOMATIC}
+    if not 0 < percent <= 100:
+        raise InvalidOrder(
+            "Market protection must be a percentage above 0 and at most 100.",
+            broker=BROKER,
+            code="market_protection",
+        )
+    return {"market_protection": plain(percent)}
+
+
+def _leg_quantity(request: OrderRequest) -> int:
+    lot = max(request.instrument.lot_size, 1)
+    lots, legs = request.quantity // lot, request.iceberg_legs
+    per_leg = -(-lots // legs)
+    if legs < 2 or per_leg * (legs - 1) >= lots:
+        raise InvalidOrder(
+            f"{request.quantity} units cannot be shown in {legs} parts.",
+            broker=BROKER,
+            code="iceberg_legs",
+        )
+    return per_leg * lot
+
+
+# --- What Kite says of orders ---------------------------------------------------------------------
+
+
+def status_of(row: Mapping[str, Any]) -> ReportedStatus:
+    """Return the status of an order row in our words; UNKNOWN where we cannot tell."""
+    word = str(row.get("status") or "").strip().upper()
+    status = STATUSES.get(word)
+    if status is None:
+        status = next((s for end, s in _ENDS.items() if word.startswith(end)), S.UNKNOWN)
+    if status is S.OPEN:
+        filled = whole(row.get("filled_quantity") or 0)
+        if filled:
+            return S.PARTIALLY_FILLED
+        if row.get("order_type") in _STOPS:
+            if word in _HIDES_THE_TRIGGER:
+                return S.UNKNOWN  # waiting or triggered: the next full row tells
+            if word in _PARKED:
+                return S.TRIGGER_PENDING
+    return status
+
+
+def order_report(row: Mapping[str, Any], now: datetime) -> OrderReport:
+    """Read one row of an order book, a history, a stream or a postback.
+
+    ``price`` is left out where Kite put a protective one in place of "market". ``now`` stands in
+    for a time that the row lacks.
+
+    Raises:
+        KeyError, TypeError, ValueError: not an order row.
+    """
+    market = any(t.startswith("mktp") for t in _tags(row)) or row.get("order_type") == "MARKET"
+    return OrderReport(
+        broker_order_id=_id(row["order_id"]),
+        client_order_id=tag_of(row),
+        status=status_of(row),
+        filled_quantity=whole(row.get("filled_quantity") or 0),
+        average_price=price_or_none(row.get("average_price")),
+        reported_at=moment(row.get("order_timestamp"))
+        or moment(row.get("exchange_update_timestamp"))
+        or now,
+        message=str(row.get("status_message") or row.get("status_message_raw") or ""),
+        exchange_order_id=str(row.get("exchange_order_id") or ""),
+        quantity=whole(row["quantity"]),
+        price=None if market else price_or_none(row.get("price")),
+        trigger_price=price_or_none(row.get("trigger_price")),
+        raw={"status": row.get("status"), "variety": row.get("variety")},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The order that a row belongs to: itself, or the first leg of an iceberg."""
+
+    broker_order_id: str
+    client_order_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBook:
+    """A complete read of the day's orders. ``owners`` tells by a row's id whose fills its are."""
+
+    reports: tuple[OrderReport, ...]
+    owners: Mapping[str, Owner]
+    live_legs: Mapping[str, str]  # by the first leg's id: the leg that rests now
+
+
+def order_book(rows: Sequence[Mapping[str, Any]], now: datetime) -> OrderBook:
+    """Read ``GET /orders``. The legs of an iceberg, each a row of its own, become one order under
+    the id of its first leg, which is the one that the placement returned.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["exchange"] not in TRADED:
+            continue
+        leg = _iceberg(row)
+        key: tuple[str, ...] = ("order", _id(row["order_id"]))
+        if leg and tag_of(row):
+            key = ("iceberg", tag_of(row), str(row["tradingsymbol"]))
+        groups.setdefault(key, []).append(row)
+    reports, owners, live_legs = [], {}, {}
+    for group in groups.values():
+        group.sort(key=lambda row: whole(_iceberg(row).get("leg", 1)))
+        report = _merged(group, now)
+        reports.append(report)
+        for row in group:
+            number = _id(row["order_id"])
+            owners[number] = Owner(report.broker_order_id, report.client_order_id)
+            if status_of(row) in _LIVE:
+                live_legs[report.broker_order_id] = number
+    return OrderBook(tuple(reports), owners, live_legs)
+
+
+def find_tagged(
+    rows: Sequence[Mapping[str, Any]], tag: str, now: datetime
+) -> tuple[OrderReport | None, OrderBook]:
+    """Return the order that carries ``tag``, in its ``tag`` or among its ``tags``, and the whole
+    book.
+    """
+    book = order_book(rows, now)
+    for row in rows:
+        if tag and tag in (row.get("tag"), *_tags(row)) and row["exchange"] in TRADED:
+            owner = book.owners[_id(row["order_id"])]
+            found = next(r for r in book.reports if r.broker_order_id == owner.broker_order_id)
+            return replace(found, client_order_id=tag), book
+    return None, book
+
+
+def is_leg(row: Mapping[str, Any]) -> bool:
+    """Return whether the row is one leg of an iceberg: alone it does not tell the order's state."""
+    return bool(_iceberg(row)) or row.get("variety") == "iceberg"
+
+
+def order_hint(row: Mapping[str, Any]) -> OrderHint:
+    """Return which order a stream's or postback's row names, and what tells this word of it from
+    the next.
+    """
+    key = "|".join(
+        str(row.get(name) or "")
+        for name in (
+            "order_id",
+            "status",
+            "filled_quantity",
+            "order_timestamp",
+            "exchange_update_timestamp",
+            "guid",
+        )
+    )
+    return OrderHint(
+        broker_order_id=_id(row["order_id"]),
+        client_order_id=tag_of(row),
+        dedupe_key=hashlib.sha256(key.encode()).hexdigest(),
+    )
+
+
+def fill_reports(rows: Iterable[Mapping[str, Any]]) -> list[FillReport]:
+    """Read ``GET /trades``. Trades carry no tag; see `fills_of_orders`."""
+    fills = []
+    for row in rows:
+        if row["exchange"] not in TRADED:
+            continue
+        at = moment(row.get("fill_timestamp")) or moment(row.get("exchange_timestamp"))
+        if at is None:
+            raise ValueError("a trade without a time")
+        fills.append(
+            FillReport(
+                fill_id=_id(row["trade_id"]),
+                broker_order_id=_id(row["order_id"]),
+                client_order_id="",
+                exchange=Exchange(row["exchange"]),
+                side=Side(row["transaction_type"]),
+                quantity=whole(row["quantity"]),
+                price=price(row["average_price"]),
+                filled_at=at,
+            )
+        )
+    return fills
+
+
+def fills_of_orders(fills: Iterable[FillReport], owners: Mapping[str, Owner]) -> list[FillReport]:
+    """Return fills with the tags of their orders, and those of an iceberg's legs as the fills of
+    its first.
+    """
+    found = []
+    for fill in fills:
+        owner = owners.get(fill.broker_order_id, Owner(fill.broker_order_id, ""))
+        found.append(
+            replace(
+                fill,
+                broker_order_id=owner.broker_order_id,
+                client_order_id=owner.client_order_id,
+            )
+        )
+    return found
+
+
+def tag_of(row: Mapping[str, Any]) -> str:
+    """Return the tag that the order was placed with: ours if one has our shape, else the first
+    that a person gave.
+    """
+    tags = [t for t in (row.get("tag"), *_tags(row)) if t and not _SYSTEM_TAGS.fullmatch(str(t))]
+    ours = next((str(t) for t in tags if _OUR_TAG.fullmatch(str(t))), "")
+    return ours or (str(tags[0]) if tags else "")
+
+
+def _tags(row: Mapping[str, Any]) -> list[str]:
+    tags = row.get("tags")
+    return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
+def _iceberg(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = row.get("meta")
+    leg = meta.get("iceberg") if isinstance(meta, Mapping) else None
+    return leg if isinstance(leg, Mapping) else {}
+
+
+def _merged(group: Sequence[Mapping[str, Any]], now: datetime) -> OrderReport:
+    reports = [order_report(row, now) for row in group]
+    first, last = reports[0], reports[-1]
+    terms = _iceberg(group[-1])
+    if not terms:
+        return last
+    total = whole(terms.get("total_quantity") or sum(r.quantity or 0 for r in reports))
+    filled = sum(r.filled_quantity for r in reports)
+    value = sum((r.filled_quantity * (r.average_price or ZERO) for r in reports), ZERO)
+    live = next((r.status for r in reversed(reports) if r.status in _LIVE), None)
+    if live is not None:
+        status = S.PARTIALLY_FILLED if live is S.OPEN and filled else live
+    elif filled >= total:
+        status = S.FILLED
+    elif last.status is S.FILLED:
+        status = S.PARTIALLY_FILLED  # the next leg is on its way
+    else:
+        status = last.status
+    return replace(
+        last,
+        broker_order_id=first.broker_order_id,
+        status=status,
+        quantity=total,
+        filled_quantity=filled,
+        average_price=(value / filled).quantize(TICK_OF_TICKS) if filled else None,
+        exchange_order_id=first.exchange_order_id,
+    )
+
+
+def _id(value: Any) -> str:
+    """Return an id as opaque text.
+
+    Raises:
+        ValueError: nothing that names anything.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise ValueError("not an id")
+    return str(value)
+
+
+# --- Sessions and postbacks -----------------------------------------------------------------------
+
+
+def session_end(now: datetime) -> datetime:
+    """Return when a session opened now ends: at the next 06:00 IST."""
+    local = now.astimezone(IST)
+    day = local.date() if local.time() < _SESSION_ENDS else local.date() + timedelta(days=1)
+    return datetime.combine(day, _SESSION_ENDS, IST).astimezone(UTC)
+
+
+def postback_is_genuine(body: bytes, secret: str) -> bool:
+    """Return whether the checksum of a postback was made with the app's secret.
+
+    It covers the order's id and time, not its status or quantities: a genuine postback is still
+    only a hint to read the order.
+    """
+    try:
+        row = _json_object(body)
+    except ValueError:
+        return False
+    number, at, checksum = (row.get(k) for k in ("order_id", "order_timestamp", "checksum"))
+    if not (secret and isinstance(number, str) and isinstance(at, str) and number):
+        return False
+    expected = hashlib.sha256((number + at + secret).encode("utf-8", "replace")).hexdigest()
+    return isinstance(checksum, str) and hmac.compare_digest(
+        expected.encode(), checksum.encode("utf-8", "replace")
+    )
+
+
+def postback_hints(body: bytes) -> list[OrderHint]:
+    """Return the order that a postback names.
+
+    Raises:
+        ValueError: not a postback of Kite.
+    """
+    row = _json_object(body)
+    try:
+        return [order_hint(row)]
+    except KeyError:
+        raise ValueError("a postback without an order") from None
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(body, parse_float=Decimal)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    return row
