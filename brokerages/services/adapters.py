@@ -17,8 +17,10 @@ from brokerages import ports
 from brokerages.base import AdapterContext, BrokerAdapter
 from brokerages.crypto import DecryptionError, Place, Sealed, open_secret
 from brokerages.errors import NotSupported, Refused, SessionExpired
+from brokerages.limiter import Pacer, pace_of
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.registry import UnknownBroker, adapter_class
+from brokerages.services.guard import paced
 from brokerages.types import SessionToken
 
 SESSION_FIELD = "session"
@@ -100,14 +102,22 @@ def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> Brok
             broker=broker,
             code="credentials_unreadable",
         ) from None
+    pace = pace_of(
+        broker,
+        cls.capabilities,
+        account=broker_user_id or str(connection_id),
+        app=credentials.get("api_key", ""),
+    )
     context = AdapterContext(
         connection_id=str(connection_id),
         quote=ports.latest_quote,
         now=timezone.now,
         market_open=ports.market_open,
         day_end=ports.day_end,
+        pace=pace,
     )
-    return cls(context, credentials, token)
+    adapter = cls(context, credentials, token)
+    return paced(adapter, pace) if isinstance(pace, Pacer) else adapter
 
 
 def _credentials(
