@@ -145,9 +145,13 @@ class Exchange:
             return book
 
     def walk(self) -> None:
-        """Move every price a step, so that a running emulator is alive."""
+        """Move prices a step, so that a running emulator is alive: all shares and indices, and some
+        of the contracts.
+        """
         with self.lock:
             for key, book in self.books.items():
+                if self._walk.spares(book):
+                    continue
                 price, volume = self._walk.step(book)
                 bids, asks = spread(book.instrument, price, 50 * book.instrument.lot)
                 self.show(

@@ -80,6 +80,10 @@ class Walk:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
 
+    def spares(self, book: Book) -> bool:
+        """Return whether an instrument keeps its price this time: most contracts do."""
+        return book.instrument.is_derivative and self.random.random() > 0.05
+
     def step(self, book: Book) -> tuple[Decimal, int]:
         """Return the next last price and the units that changed hands."""
         instrument = book.instrument
