@@ -153,7 +153,9 @@ class EmulatorServer:
         task.add_done_callback(self._done)
 
     def post(self, url: str, body: bytes, headers: dict[str, str]) -> None:
-        """Send a postback (on the loop), under the faults of ``EVENT postback``. Loopback only."""
+        """Send a postback (on the loop), under the faults of ``EVENT postback``. Loopback only, one
+        after the other.
+        """
         if not (urlsplit(url).hostname or "").startswith(LOOPBACK):
             raise ValueError("postbacks go to loopback addresses only")
 
@@ -169,7 +171,8 @@ class EmulatorServer:
             return
         works = [work, *self._held, *([work] if fault else [])]
         self._held = []
-        self.spawn(self._in_turn(works))
+        for one in works:
+            self._posts.put_nowait(one)
 
     # --- The loop ---------------------------------------------------------------------------------
 
@@ -178,7 +181,9 @@ class EmulatorServer:
         self._loop.set_exception_handler(self._failed)
         server = await asyncio.start_server(self._connected, sock=listener, ssl=self._tls)
         self.exchange.listeners.append(self._event)
+        self._posts: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue()
         self.spawn(self._move())
+        self.spawn(self._send_posts())
         ready.set()
         await self._stopping.wait()
         self.exchange.listeners.remove(self._event)
@@ -407,9 +412,9 @@ class EmulatorServer:
             socket.close()
             await writer.drain()
 
-    async def _in_turn(self, works: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-        for work in works:
-            await work()
+    async def _send_posts(self) -> None:
+        while True:
+            await (await self._posts.get())()
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> None:
         parts = urlsplit(url)
