@@ -13,12 +13,12 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db import connection as database
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
 import audit.services
+from audit.sql import Statement
 from brokerages.base import BrokerAdapter
 from brokerages.errors import BrokerError, NotSent, OutcomeUnknown, RateLimited, Refused
 from brokerages.services import adapter_for
@@ -28,7 +28,14 @@ from trading.models import Order, OrderCommand
 from trading.order_states import CLOSED, OrderStatus, OrderTrigger
 from trading.services import notifications
 from trading.services.edits import ORDER_COLUMNS, OrderEdit, order_from_row, order_lock
-from trading.services.outbox import Claim, LaneMark, command_claim, wake
+from trading.services.outbox import (
+    Claim,
+    LaneMark,
+    command_claim,
+    lane_hold,
+    wake,
+    wake_later,
+)
 from trading.services.reports import edit_apply
 
 logger = logging.getLogger(__name__)
@@ -52,7 +59,10 @@ def lane_drain(lane: str, *, at_most: int = 500) -> int:
         while sent < at_most:
             if (claim := command_claim(lane=lane)) is not None:
                 mark.keep()
-                command_send(claim)
+                if (pause := command_send(claim)) and is_own_lane(lane):
+                    # what was denied now is denied to all of the lane; cancels have a reserve
+                    lane_hold(lane, pause, cancels=claim.kind == Kind.CANCEL)
+                    wake_later(lane, pause)
                 sent, waits = sent + 1, iter(LINGER_SECONDS)
             elif not mark.stands:
                 return sent
@@ -74,16 +84,23 @@ def command_dispatch(command_id: int) -> bool:
     return True
 
 
-def command_send(claim: Claim) -> None:
-    """Send a claimed command once and record the outcome."""
+def is_own_lane(lane: str) -> bool:
+    """Whether the lane is one connection's own."""
+    return ":" not in lane
+
+
+def command_send(claim: Claim) -> float:
+    """Send a claimed command once and record the outcome. Return 0, or the seconds that the pace
+    toward the broker asks to wait: then it was not sent, and waits.
+    """
     order = claim.order
     if claim.stale and claim.kind == Kind.PLACE:
         _settle_denied(claim, "stale", STALE_MESSAGE)
-        return
+        return 0
     if claim.stale:
         refused = "The change waited too long before it could be sent, so it was not sent."
         _settle_refused(claim, Refused(refused, broker=claim.broker, code="stale"))
-        return
+        return 0
     if claim.kind != Kind.PLACE and OrderStatus(order.status) in CLOSED:
         _settle_refused(
             claim,
@@ -91,15 +108,15 @@ def command_send(claim: Claim) -> None:
                 f"The order is already {order.status}.", broker=claim.broker, code="order_closed"
             ),
         )
-        return
+        return 0
     try:
         adapter = adapter_for(order.connection_id)
     except Refused as e:
         _settle_refused(claim, e)
-        return
+        return 0
     except BrokerError as e:
         _settle_not_sent(claim, e)
-        return
+        return 0
     except Exception:
         # nothing was sent yet, whatever went wrong
         _settle_not_sent(
@@ -109,6 +126,9 @@ def command_send(claim: Claim) -> None:
         raise
     try:
         ack = _send(adapter, claim)
+    except RateLimited as e:
+        _settle_not_sent(claim, e)
+        return e.retry_after
     except NotSent as e:
         _settle_not_sent(claim, e)
     except Refused as e:
@@ -120,6 +140,7 @@ def command_send(claim: Claim) -> None:
         raise
     else:
         _settle_done(claim, ack)
+    return 0
 
 
 def _send(adapter: BrokerAdapter, claim: Claim) -> OrderAck | None:
@@ -216,7 +237,8 @@ def _settle_not_sent(claim: Claim, error: BrokerError) -> None:
     """Put the command back: it provably never left us. It is tried again until it is stale, or
     dropped if a cancel was asked for meanwhile.
     """
-    if claim.attempts >= MAX_ATTEMPTS and claim.kind != Kind.PLACE and error.code != NO_BROKER_ID:
+    waits_its_turn = isinstance(error, RateLimited) or error.code == NO_BROKER_ID
+    if claim.attempts >= MAX_ATTEMPTS and claim.kind != Kind.PLACE and not waits_its_turn:
         _settle_refused(claim, Refused(error.message, broker=claim.broker, code="not_sent"))
         return
     wait = error.retry_after if isinstance(error, RateLimited) else 0.5
@@ -281,7 +303,7 @@ def _settle_denied(claim: Claim, code: str, message: str) -> None:
         edit.save()
 
 
-_SETTLE = f"""
+_SETTLE = Statement(f"""
 WITH settled AS (
     UPDATE trading_ordercommand
     SET state = %s, settled_at = %s, error_code = %s, error_message = %s
@@ -289,7 +311,7 @@ WITH settled AS (
 )
 SELECT {ORDER_COLUMNS} FROM settled s JOIN trading_order o ON o.id = s.order_id
 FOR NO KEY UPDATE OF o
-"""  # noqa: S608
+""")  # noqa: S608
 
 
 def _command_settle(
@@ -301,9 +323,7 @@ def _command_settle(
     if error is not None:
         code, message = error.code or type(error).__name__, error.message
     settled_at = timezone.now() if state == State.DONE else None
-    with database.cursor() as cursor:
-        cursor.execute(_SETTLE, [state, settled_at, code[:64], message, claim.id])
-        row = cursor.fetchone()
+    row = _SETTLE.row([state, settled_at, code[:64], message, claim.id])
     return None if row is None else OrderEdit(order_from_row(row), broker=claim.broker)
 
 
