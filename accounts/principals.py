@@ -4,14 +4,13 @@ request.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
 from accounts.models import LoginSession
+from audit.sql import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,12 @@ class Principal:
         return self.email
 
 
-_STANDING = """
+_STANDING = Statement("""
     SELECT u.email, u.name, u.is_staff, s.last_used_at
       FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
      WHERE s.id = %s AND s.user_id = %s AND s.kind = %s
        AND s.revoked_at IS NULL AND s.expires_at > %s AND s.last_used_at > %s AND u.is_active
-"""
+""")
 
 
 def principal_get(
@@ -54,9 +53,7 @@ def principal_get(
     """
     now = timezone.now()
     idle_since = now - timedelta(hours=settings.REFRESH_IDLE_HOURS)
-    with connection.cursor() as cursor:
-        cursor.execute(_STANDING, (session_id, user_id, str(kind), now, idle_since))
-        row: Any = cursor.fetchone()
+    row = _STANDING.row((session_id, user_id, str(kind), now, idle_since))
     if row is None:
         return None
     email, name, is_staff, last_used_at = row

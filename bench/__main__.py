@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from bench import report
 from bench.paths import PATHS
 from bench.stack import ROOT, CannotStart, Stack, stack
@@ -60,6 +62,8 @@ def _options() -> argparse.Namespace:
 
 def _run(running: Stack, options: argparse.Namespace) -> report.Report:
     seed = json.loads(running.run("manage.py", "shell", "-v0", "--no-imports", "-c", SEED))
+    with psycopg.connect(running.dsn, autocommit=True) as owner:
+        owner.execute("ANALYZE")  # as autovacuum does after a while; the tables have just been made
     found = report.Report(report.machine(running.dsn))
     with Load(running, seed["callers"]) as load:
         for path in options.only or PATHS:

@@ -176,12 +176,16 @@ class Report:
         path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
 
 
+SETTINGS = ("synchronous_commit", "fsync", "autovacuum", "shared_buffers")
+
+
 def machine(dsn: str) -> dict[str, Any]:
     """Return what the figures depend on."""
     with psycopg.connect(dsn) as connection:
         version = connection.info.server_version
-        commit = connection.execute("SHOW synchronous_commit").fetchone()
-        fsync = connection.execute("SHOW fsync").fetchone()
+        shown = {
+            name: (connection.execute(f"SHOW {name}").fetchone() or [""])[0] for name in SETTINGS
+        }
     git = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
@@ -194,8 +198,7 @@ def machine(dsn: str) -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "python": platform.python_version(),
         "postgresql": f"{version // 10000}.{version % 10000}",
-        "synchronous_commit": commit[0] if commit else "",
-        "fsync": fsync[0] if fsync else "",
+        **shown,
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
 

@@ -12,7 +12,6 @@ from datetime import timedelta
 from decimal import Decimal
 
 from django.contrib.auth.hashers import make_password
-from django.db import connection as database
 from django.utils import timezone
 
 from accounts.clients import Client
@@ -41,8 +40,6 @@ def main(users: int) -> None:
     for number in range(users):
         user, _, token = user_make(str(number), hashed)
         callers.append(asdict(Caller(user.email, PASSWORD, token, price, rich_token)))
-    with database.cursor() as cursor:
-        cursor.execute("ANALYZE")
     json.dump({"callers": callers}, sys.stdout)
 
 

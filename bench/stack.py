@@ -121,8 +121,8 @@ def stack(*, keep_logs: Path | None = None) -> Iterator[Stack]:
         if keep_logs:
             at_end.callback(_copy_logs, folder, keep_logs)
         name = f"sauda_bench_{os.getpid()}_{secrets.token_hex(3)}"
-        owner, role = at_end.enter_context(scratch.databases(folder, name))
-        redis_url = at_end.enter_context(scratch.redis_pair(folder))
+        owner, role = at_end.enter_context(scratch.databases(folder, name, own=True))
+        redis_url = at_end.enter_context(scratch.redis_pair(folder, own=True))
         port = _free_port()
         environment = _environment(role, redis_url, folder)
         running = Stack(owner, ("127.0.0.1", port), environment, folder)

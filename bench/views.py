@@ -20,7 +20,9 @@ from trading.services import orders
 _local = threading.local()
 
 # The same rows as a placed order, in states that give the workers nothing to do.
-_STATEMENT = orders._PLACE.replace("'WAITING'", "'DROPPED'").replace("'PENDING'", "'CANCELLED'")
+_STATEMENT = orders._PLACE_TEXT.replace("'WAITING'", "'DROPPED'").replace(
+    "'PENDING'", "'CANCELLED'"
+)
 
 
 def bare_json(request: HttpRequest) -> HttpResponse:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import connection as database
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.utils import timezone
 
+from audit.sql import Statement
 from brokerages.base import BrokerAdapter
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.problems import NoConnection, NotFound
@@ -62,6 +63,13 @@ def connection_default(*, user_id: UUID) -> BrokerConnection:
     return connection
 
 
+_BRIEF_OF = (
+    "SELECT id, broker, label FROM brokerages_brokerconnection"
+    " WHERE user_id = %s AND disabled_at IS NULL AND "
+)
+_BRIEF_DEFAULT, _BRIEF = Statement(f"{_BRIEF_OF} is_default"), Statement(f"{_BRIEF_OF} id = %s")
+
+
 def connection_brief(*, user_id: UUID, connection_id: UUID | None) -> ConnectionBrief:
     """Return the connection, or the user's default one for None: one small SELECT, for the order
     path.
@@ -70,16 +78,10 @@ def connection_brief(*, user_id: UUID, connection_id: UUID | None) -> Connection
         NotFound: as `connection_get`.
         NoConnection: as `connection_default`.
     """
-    which = "is_default" if connection_id is None else "id = %s"
-    with database.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT id, broker, label FROM brokerages_brokerconnection
-            WHERE user_id = %s AND disabled_at IS NULL AND {which}
-            """,  # noqa: S608 - one of two constants
-            [user_id] if connection_id is None else [user_id, connection_id],
-        )
-        row = cursor.fetchone()
+    if connection_id is None:
+        row = _BRIEF_DEFAULT.row([user_id])
+    else:
+        row = _BRIEF.row([user_id, connection_id])
     if row is not None:
         return ConnectionBrief(*row)
     if connection_id is None:
@@ -106,6 +108,24 @@ def session_of(connection: BrokerConnection) -> BrokerSession | None:
         return connection.session
     except BrokerSession.DoesNotExist:
         return None
+
+
+def connections_with_session(broker: str) -> list[UUID]:
+    """Return the connections of all users whose session at ``broker`` is open, newest first.
+
+    For what the platform itself reads and is the same for everybody, such as instrument lists.
+    """
+    now = timezone.now()
+    return list(
+        BrokerSession.objects.filter(
+            Q(expires_at=None) | Q(expires_at__gt=now),
+            connection__broker=broker,
+            connection__disabled_at=None,
+            state=BrokerSession.State.ACTIVE,
+        )
+        .order_by("-opened_at")
+        .values_list("connection_id", flat=True)
+    )
 
 
 def broker_list() -> Iterable[type[BrokerAdapter]]:

@@ -1,4 +1,7 @@
 from django.apps import AppConfig
+from django.core.signals import request_started
+
+from config import connections
 
 
 class WiringConfig(AppConfig):
@@ -9,3 +12,5 @@ class WiringConfig(AppConfig):
 
     def ready(self) -> None:
         from config import celery  # noqa: F401  # every process sends tasks through this application
+
+        request_started.connect(connections.drop_closed, dispatch_uid="config.drop_closed")

@@ -20,7 +20,7 @@ from celery.signals import (
 )
 from kombu.entity import Queue
 
-from config import garbage, liveness
+from config import connections, garbage, liveness
 from config.env import plain_errors
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
@@ -150,6 +150,7 @@ app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
 def _drop_old_connections(task: Task, **_: Any) -> None:
     if not task.request.is_eager:
         close_old_connections()
+        connections.drop_closed()
 
 
 app.autodiscover_tasks()

@@ -1,7 +1,8 @@
 """A throw-away database and Redis on whatever servers there are, for runs that need real ones.
 
-Those of DATABASE_URL and REDIS_URL, else the machine's own on loopback, else the embedded ones.
-Nothing that was there before is touched, and nothing of ours stays.
+Those of DATABASE_URL and REDIS_URL, else the machine's own on loopback, else the embedded ones
+(with ``own`` these at once: a measurement must know how its servers are set up). Nothing that was
+there before is touched, and nothing of ours stays.
 """
 
 import contextlib
@@ -24,13 +25,13 @@ REDIS_NUMBERS = range(14, 0, -2)  # pairs: queue and cache
 
 
 @contextlib.contextmanager
-def databases(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+def databases(folder: Path, name: str, *, own: bool = False) -> Iterator[tuple[str, str]]:
     """Give the addresses of a new database for its owner and for the platform's role.
 
     Raises:
         ConfigurationError: DATABASE_URL's role may not make databases and roles.
     """
-    with _postgres(folder) as admin:
+    with _postgres(folder, own=own) as admin:
         owner, role, password = f"{name}_owner", f"{name}_app", secrets.token_urlsafe(24)
         try:
             with psycopg.connect(admin, autocommit=True) as connection:
@@ -61,10 +62,10 @@ def databases(folder: Path, name: str) -> Iterator[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def redis_pair(folder: Path) -> Iterator[str]:
+def redis_pair(folder: Path, *, own: bool = False) -> Iterator[str]:
     """Give the address of an empty Redis database with another empty one behind it."""
     server = None
-    url = os.environ.get("REDIS_URL") or _free_pair()
+    url = os.environ.get("REDIS_URL") or ("" if own else _free_pair())
     if not url:
         server = servers.Valkey(folder)
         server.prepare()
@@ -82,15 +83,16 @@ def redis_pair(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
+def _postgres(folder: Path, *, own: bool) -> Iterator[str]:
     """Give the address of an administrator's database on the server to use."""
     if given := os.environ.get("DATABASE_URL"):
         yield given
         return
-    with contextlib.suppress(psycopg.OperationalError):
-        psycopg.connect(MACHINE_POSTGRES, connect_timeout=2).close()
-        yield MACHINE_POSTGRES
-        return
+    if not own:
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(MACHINE_POSTGRES, connect_timeout=2).close()
+            yield MACHINE_POSTGRES
+            return
     server = servers.Postgres(folder)
     server.prepare()
     server.start()

@@ -210,6 +210,9 @@ class Postgres:
             "wal_level": "replica" if self.durable else "minimal",
             "max_wal_senders": "10" if self.durable else "0",
             "jit": "off",
+            "random_page_cost": "1.1",
+            # A young table grows tenfold in seconds, and statements are planned once.
+            "autovacuum_naptime": "10s",
             "timezone": "UTC",
             "log_timezone": "UTC",
             "idle_in_transaction_session_timeout": "60s",

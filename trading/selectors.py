@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from audit.sql import Statement
 from brokerages.types import ZERO, Product, Quote
 from marketdata.quotes import quotes_latest
 from marketdata.selectors import ref_by_id, ref_by_key
@@ -37,6 +38,34 @@ DELIVERY = (Product.CNC.value, Product.MTF.value)
 OVERLAP = timedelta(seconds=30)
 OVERLAP_EVENTS = 1000
 
+
+def _select(fields: Iterable[str], table: str) -> str:
+    """Return a SELECT of ``values()`` names; a name of the connection is read from there."""
+    columns = [
+        f"c.{name.removeprefix('connection__')}" if "__" in name else f"t.{name}" for name in fields
+    ]
+    return (
+        f"SELECT {', '.join(columns)} FROM {table} t"  # noqa: S608 - constants
+        " JOIN brokerages_brokerconnection c ON c.id = t.connection_id WHERE t.user_id = %(user)s"
+    )
+
+
+# The two lists that every client keeps asking for; the ORM would build each query anew.
+_NEWEST = " ORDER BY t.id DESC LIMIT %(limit)s"
+_ORDERS = Statement(_select(ORDER_FIELDS, "trading_order") + _NEWEST)
+_ORDERS_BEFORE = Statement(
+    _select(ORDER_FIELDS, "trading_order") + " AND t.id < %(cursor)s" + _NEWEST
+)
+_SHOWN = " AND (t.quantity <> 0 OR t.last_fill_at >= %(midnight)s)"
+_LATEST = " ORDER BY t.last_fill_at DESC, t.id"
+_POSITIONS = Statement(_select(POSITION_FIELDS, "trading_position") + _SHOWN + _LATEST)
+_POSITIONS_OF = Statement(
+    _select(POSITION_FIELDS, "trading_position")
+    + _SHOWN
+    + " AND t.connection_id = %(connection)s"
+    + _LATEST
+)
+
 Page = tuple[list[dict[str, Any]], str | None]
 
 _CLOSED = [status.value for status in sorted(CLOSED)]
@@ -58,6 +87,13 @@ def order_list(
     """Return orders, newest first, and the cursor of the next page. ``status``: open, closed or one
     status word.
     """
+    if not (status or symbol or connection_id):  # what every client and the dashboard asks for
+        values = {"user": user_id, "cursor": cursor, "limit": limit + 1}
+        found = [
+            dict(zip(ORDER_FIELDS, row, strict=True))
+            for row in (_ORDERS_BEFORE if cursor else _ORDERS).rows(values)
+        ]
+        return [order_output(row) for row in found[:limit]], _following(found, limit)
     orders = Order.objects.filter(user_id=user_id)
     if status == "open":
         orders = orders.exclude(status__in=_CLOSED)
@@ -140,13 +176,11 @@ def position_list(*, user_id: UUID, connection_id: UUID | None = None) -> list[d
     """Return positions that are open or were traded today (IST), latest fill first, at the latest
     prices.
     """
-    midnight = _today_start()
-    positions = Position.objects.filter(
-        Q(last_fill_at__gte=midnight) | ~Q(quantity=0), user_id=user_id
-    )
-    if connection_id is not None:
-        positions = positions.filter(connection_id=connection_id)
-    rows = list(positions.order_by("-last_fill_at", "id").values(*POSITION_FIELDS))
+    values = {"user": user_id, "midnight": _today_start(), "connection": connection_id}
+    rows = [
+        dict(zip(POSITION_FIELDS, row, strict=True))
+        for row in (_POSITIONS_OF if connection_id else _POSITIONS).rows(values)
+    ]
     quotes = _quotes(rows)
     return [position_output(row, quotes.get(row["instrument_id"])) for row in rows]
 
@@ -278,8 +312,11 @@ def _page(rows: QuerySet[Any], fields: Iterable[str], limit: int, cursor: str | 
     if cursor:
         rows = rows.filter(pk__lt=cursor)
     found = list(rows.order_by("-pk").values(*fields)[: limit + 1])
-    following = str(found[limit - 1]["id"]) if len(found) > limit else None
-    return found[:limit], following
+    return found[:limit], _following(found, limit)
+
+
+def _following(found: list[dict[str, Any]], limit: int) -> str | None:
+    return str(found[limit - 1]["id"]) if len(found) > limit else None
 
 
 def _quotes(rows: Iterable[Mapping[str, Any]]) -> dict[int, Quote]:

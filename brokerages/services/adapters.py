@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection as database
 from django.utils import timezone
 
+from audit.sql import Statement
 from brokerages import ports
 from brokerages.base import AdapterContext, BrokerAdapter
 from brokerages.crypto import DecryptionError, Place, Sealed, open_secret
@@ -27,7 +27,7 @@ SESSION_FIELD = "session"
 
 # Read anew for every use, also where the caller has the connection: it may have been disabled or
 # logged out since.
-_PARTS = """
+_PARTS = Statement("""
     SELECT c.user_id, c.broker, c.disabled_at,
         s.state, s.ciphertext, s.key_id, s.expires_at, s.broker_user_id,
         k.field, k.ciphertext, k.key_id
@@ -35,7 +35,7 @@ _PARTS = """
     LEFT JOIN brokerages_brokersession s ON s.connection_id = c.id
     LEFT JOIN brokerages_brokercredential k ON k.connection_id = c.id
     WHERE c.id = %s
-"""
+""")
 
 
 def adapter_for(connection: BrokerConnection | UUID) -> BrokerAdapter:
@@ -70,9 +70,7 @@ def token_to_text(token: SessionToken) -> str:
 
 def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> BrokerAdapter:
     connection_id = connection if isinstance(connection, UUID) else connection.pk
-    with database.cursor() as cursor:
-        cursor.execute(_PARTS, [connection_id])
-        rows = cursor.fetchall()
+    rows = _PARTS.rows([connection_id])
     if not rows:
         raise Refused("The connection does not exist.", broker="", code="no_connection")
     user_id, broker, disabled_at, state, ciphertext, key_id, expires_at, broker_user_id = rows[0][

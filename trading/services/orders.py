@@ -11,13 +11,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db import connection as database
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from audit.ids import uuid7
 from audit.services import ENTRY_INSERT, entry_params, record
+from audit.sql import Statement
 from brokerages.registry import adapter_class
 from brokerages.selectors import ConnectionBrief
 from brokerages.types import ZERO, OrderRequest, OrderType, Product, Side, Validity
@@ -76,7 +76,7 @@ def order_request(terms: OrderTerms, *, tag: str) -> OrderRequest:
     )
 
 
-_PLACE = """
+_PLACE_TEXT = """
 WITH placed AS (
     INSERT INTO trading_order (
         id, user_id, connection_id, instrument_id, idempotency_key, client_order_id, fingerprint,
@@ -103,6 +103,7 @@ WITH placed AS (
 INSERT INTO trading_orderevent (order_id, user_id, kind, status, message, data, at)
 SELECT id, %(user_id)s, 'PLACED', 'PENDING', '', '{}', %(now)s FROM placed RETURNING id
 """.replace("<audit entry>", ENTRY_INSERT)
+_PLACE = Statement(_PLACE_TEXT)
 
 
 def order_place(
@@ -162,9 +163,7 @@ def order_place(
         user_id=user_id,
         changes=_audited(ref.key, connection.broker, terms),
     )
-    with database.cursor() as cursor:
-        cursor.execute(_PLACE, values | entry)
-        placed = cursor.fetchone()
+    placed = _PLACE.row(values | entry)
     if placed is None:
         first = _first_order(user_id, idempotency_key, client_order_id, fingerprint)
         if first is None:

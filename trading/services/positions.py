@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db import connection as database
-
 from audit.ids import uuid7
+from audit.sql import Statement
 from brokerages.types import FillReport, Product, Side
 from marketdata.quotes import quote_latest
 from marketdata.selectors import ref_by_id
@@ -74,6 +74,11 @@ class LockedPosition:
     version: int
 
 
+@cache
+def _counting(insert: str) -> Statement:
+    return Statement(f"WITH counted AS ({insert}) {_LOCK}")
+
+
 def position_lock(counted: Write) -> LockedPosition | None:
     """Return the position that a fill belongs to, made if need be, locked for this transaction.
 
@@ -81,9 +86,7 @@ def position_lock(counted: Write) -> LockedPosition | None:
     the fill was counted before.
     """
     insert, values = counted
-    with database.cursor() as cursor:
-        cursor.execute(f"WITH counted AS ({insert}) {_LOCK}", [*values, uuid7()])
-        row = cursor.fetchone()
+    row = _counting(insert).row([*values, uuid7()])
     return None if row is None else LockedPosition(*row)
 
 

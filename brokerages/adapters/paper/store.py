@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
 
+from audit.sql import Statement
 from brokerages.adapters.paper.ledger import Money, Position
 from brokerages.adapters.paper.matching import Contender
 from brokerages.adapters.paper.records import (
@@ -121,15 +122,15 @@ def lock_account(connection_id: UUID, starting_cash: Decimal) -> Money:
     return money
 
 
+_LOCK_ACCOUNTS = Statement(
+    "SELECT connection_id, cash, debt, realised FROM brokerages_paperaccount"
+    " WHERE connection_id = ANY(%s) ORDER BY connection_id FOR NO KEY UPDATE"
+)
+
+
 def lock_accounts(connection_ids: Iterable[UUID]) -> dict[UUID, Money]:
     """Lock several accounts, always in the same order."""
-    with database.cursor() as cursor:
-        cursor.execute(
-            "SELECT connection_id, cash, debt, realised FROM brokerages_paperaccount "
-            "WHERE connection_id = ANY(%s) ORDER BY connection_id FOR NO KEY UPDATE",
-            [list(connection_ids)],
-        )
-        return {row[0]: Money(*row[1:]) for row in cursor.fetchall()}
+    return {row[0]: Money(*row[1:]) for row in _LOCK_ACCOUNTS.rows([list(connection_ids)])}
 
 
 def read_money(connection_id: UUID) -> tuple[Money, Decimal] | None:
@@ -155,13 +156,8 @@ def read_money(connection_id: UUID) -> tuple[Money, Decimal] | None:
 # --- Orders --------------------------------------------------------------------------------------
 
 
-def read_view(
-    connection_id: UUID, client_order_id: str, instrument_id: int, product: Product, side: Side
-) -> View:
-    """Return what a new order finds. Call it with the account locked."""
-    with database.cursor() as cursor:
-        cursor.execute(
-            f"""
+_VIEW = Statement(
+    f"""
             SELECT nextval('brokerages_paperorder_id_seq'),
                 (SELECT id FROM brokerages_paperorder
                  WHERE connection_id = %(connection)s AND client_order_id = %(tag)s),
@@ -172,16 +168,24 @@ def read_view(
             FROM (VALUES (1)) AS one LEFT JOIN brokerages_paperposition p
                 ON p.connection_id = %(connection)s AND p.instrument_id = %(instrument)s
                 AND p.product = %(product)s
-            """,  # noqa: S608 - a constant list of words
-            {
-                "connection": connection_id,
-                "tag": client_order_id,
-                "instrument": instrument_id,
-                "product": product.value,
-                "side": side.value,
-            },
-        )
-        row = cursor.fetchone()
+            """  # noqa: S608 - a constant list of words
+)
+
+
+def read_view(
+    connection_id: UUID, client_order_id: str, instrument_id: int, product: Product, side: Side
+) -> View:
+    """Return what a new order finds. Call it with the account locked."""
+    row = _VIEW.row(
+        {
+            "connection": connection_id,
+            "tag": client_order_id,
+            "instrument": instrument_id,
+            "product": product.value,
+            "side": side.value,
+        }
+    )
+    assert row is not None  # noqa: S101 - there is always one
     position = None if row[3] is None else Position(*row[3:])
     return View(row[0], row[1], position, int(row[2]))
 
@@ -231,35 +235,34 @@ def _order(row: Sequence[Any]) -> OrderRecord:
     return OrderRecord(**values)
 
 
+def _rivals(side: Side) -> Statement:
+    reach = ">=" if side is Side.BUY else "<="
+    found = f"""
+        SELECT id, CASE WHEN order_type IN ('LIMIT', 'SL') THEN price END,
+            quantity - filled_quantity, queued_at
+        FROM brokerages_paperorder
+        WHERE instrument_id = %(instrument)s AND side = '{side}'
+            AND status IN ('OPEN', 'PARTIALLY_FILLED') AND eligible_at <= %(now)s
+    """  # noqa: S608 - one of two constants
+    # Two parts that the index on the price serves; one with OR reads every resting order.
+    return Statement(
+        f"{found} AND order_type IN ('LIMIT', 'SL') AND price {reach} %(best)s"
+        f" UNION ALL {found} AND order_type NOT IN ('LIMIT', 'SL') AND price IS NULL"
+        " LIMIT %(limit)s"
+    )
+
+
+_RIVALS = {side: _rivals(side) for side in Side}
+
+
 def read_rivals(
     instrument_id: int, side: Side, best: Decimal | None, now: datetime, *, limit: int = 500
 ) -> list[Contender]:
     """Return resting orders of all users that could trade at ``best`` now, in no order."""
     if best is None:
         return []
-    reach = ">=" if side is Side.BUY else "<="
-    found = """
-        SELECT id, CASE WHEN order_type IN ('LIMIT', 'SL') THEN price END,
-            quantity - filled_quantity, queued_at
-        FROM brokerages_paperorder
-        WHERE instrument_id = %(instrument)s AND side = %(side)s
-            AND status IN ('OPEN', 'PARTIALLY_FILLED') AND eligible_at <= %(now)s
-    """
-    with database.cursor() as cursor:
-        # Two parts that the index on the price serves; one with OR reads every resting order.
-        cursor.execute(
-            f"{found} AND order_type IN ('LIMIT', 'SL') AND price {reach} %(best)s"
-            f" UNION ALL {found} AND order_type NOT IN ('LIMIT', 'SL') AND price IS NULL"
-            " LIMIT %(limit)s",
-            {
-                "instrument": instrument_id,
-                "side": side.value,
-                "now": now,
-                "best": best,
-                "limit": limit,
-            },
-        )
-        return [Contender(*row) for row in cursor.fetchall()]
+    values = {"instrument": instrument_id, "now": now, "best": best, "limit": limit}
+    return [Contender(*row) for row in _RIVALS[side].rows(values)]
 
 
 # --- Fills, positions ----------------------------------------------------------------------------
@@ -367,14 +370,14 @@ def lock_book(instrument_id: int, quote: Quote, now: datetime) -> Book:
     return Book(instrument_id, quote.source, quote.sequence, quote.at, now, {})
 
 
+_LOCK_BOOK = Statement(
+    "SELECT sequence, quoted_at, matched_at, taken FROM brokerages_paperbook"
+    " WHERE instrument_id = %s AND source = %s FOR NO KEY UPDATE"
+)
+
+
 def _lock_book_row(instrument_id: int, source: str) -> tuple[int, datetime, datetime, str] | None:
-    with database.cursor() as cursor:
-        cursor.execute(
-            "SELECT sequence, quoted_at, matched_at, taken FROM brokerages_paperbook "
-            "WHERE instrument_id = %s AND source = %s FOR NO KEY UPDATE",
-            [instrument_id, source],
-        )
-        row: tuple[int, datetime, datetime, str] | None = cursor.fetchone()
+    row: tuple[int, datetime, datetime, str] | None = _LOCK_BOOK.row([instrument_id, source])
     return row
 
 
