@@ -1,4 +1,4 @@
-"""The core of the emulators: what they share must itself be right, or their proofs are worth nothing."""
+"""The core of the emulators: right itself, or what is proven on it is worth nothing."""
 
 from __future__ import annotations
 
@@ -275,9 +275,8 @@ def test_day_end(exchange, account):
 def test_no_units_are_made_or_lost():
     """Random orders: every fill is inside its order's terms, and money and units add up."""
     exchange, chance = Exchange(), random.Random(7)
-    accounts = [
-        Account(f"A{n}", cash=Decimal(10**6), opening_cash=Decimal(10**6)) for n in range(4)
-    ]
+    cash = Decimal(10**6)
+    accounts = [Account(f"A{n}", cash=cash, opening_cash=cash) for n in range(4)]
     for step in range(600):
         account = chance.choice(accounts)
         price = Decimal(chance.randrange(1960, 2040)) / 20
@@ -318,10 +317,10 @@ def test_candles_fit_together():
     assert [one.start.day for one in days] == [16, 17, 18, 19, 20, 23, 24]
     assert hours[0].open == minutes[0].open == days[0].open
     assert hours[0].close == minutes[59].close
-    assert all(one.low <= min(one.open, one.close) <= max(one.open, one.close) <= one.high
-               for one in (*minutes, *hours, *days))  # fmt: skip
-    halves = [one for a, b in ((16, 19), (19, 24)) for one in candles(
-        share, 1, datetime(2026, 11, a, tzinfo=IST), datetime(2026, 11, b, tzinfo=IST))]  # fmt: skip
+    for one in (*minutes, *hours, *days):
+        assert one.low <= min(one.open, one.close) <= max(one.open, one.close) <= one.high
+    middle = datetime(2026, 11, 19, tzinfo=IST)
+    halves = [*candles(share, 1, start, middle), *candles(share, 1, middle, end)]
     assert halves == minutes
 
 
@@ -514,7 +513,7 @@ def test_sessions_addresses_and_limits(plain, client):
         ("timed_out", {}, 400, "timed out"),
     ],
 )
-def test_faults_that_do_not_act(plain, client, kind, options, status, error):
+def test_faults_that_do_not_act(plain, client, kind, *, options, status, error):
     plain.faults.add(kind, "POST /orders/*", **options)
     answer = client.place()
     assert answer.status_code == status
