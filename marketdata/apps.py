@@ -8,14 +8,16 @@ class MarketDataConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Give the paper broker its quotes and hours, and keep this process's tables in step with
-        its own writes.
+        """Give the paper broker its quotes and hours, keep this process's tables in step with its
+        own writes, and read a broker's instruments when the first session there opens.
         """
         from brokerages import ports
-        from marketdata import quotes, selectors
+        from brokerages.events import session_opened
+        from marketdata import quotes, selectors, tasks
 
         ports.provide_quotes(quotes.quote_latest)
         ports.provide_sessions(quotes.Sessions())
+        session_opened.connect(tasks.when_session_opened, dispatch_uid="marketdata.instruments")
         for name in ("Instrument", "TradingSession"):
             model = self.get_model(name)
             post_save.connect(selectors.clear_tables, sender=model, dispatch_uid=f"tables-{name}")

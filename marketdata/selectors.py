@@ -3,10 +3,14 @@ process keeps.
 
 Instruments change once a day, so the table is checked against the database once a minute and loaded
 again only when something changed. A process that changes rows itself sees them at once.
+
+The table holds what comes with the platform. What only brokers list (100,000 contracts and more)
+joins it when it is first asked for.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -29,6 +33,7 @@ from marketdata.sources.base import Listing
 logger = logging.getLogger(__name__)
 
 TABLE_SECONDS = 60.0
+MOST_UNKNOWN = 20_000  # names without an instrument that are remembered
 
 _FIELDS = (
     "id", "exchange", "segment", "symbol", "kind", "exchange_token", "isin", "name", "tick_size",
@@ -36,6 +41,8 @@ _FIELDS = (
     "has_derivatives", "reference_price", "is_active", "industry",
 )  # fmt: skip
 _SPOT = (InstrumentKind.EQ, InstrumentKind.INDEX)
+_SPOT_EXCHANGES = {"NFO": "NSE", "BFO": "BSE"}  # where what a contract follows is listed
+MAX_KEY = 60
 _GROUPS = {
     Segment.INDEX: SessionGroup.INDEX,
     Segment.EQUITY_DERIVATIVES: SessionGroup.EQUITY_DERIVATIVES,
@@ -46,15 +53,19 @@ _GROUPS = {
 
 @dataclass(slots=True)
 class _Table:
-    """Every active listing; inactive ones join when they are asked for by id."""
+    """Every active listing that comes with the platform; others join when they are asked for."""
 
     stamp: Any
     checked_at: float
     calendar: Calendar
+    generation: int
+    has_more: bool  # whether brokers list what is not in here
     by_id: dict[int, Listing] = field(default_factory=dict)
     by_key: dict[str, Listing] = field(default_factory=dict)
     by_token: dict[tuple[str, str], Listing] = field(default_factory=dict)
     spots: dict[str, Listing] = field(default_factory=dict)
+    unknown: set[object] = field(default_factory=set)  # was looked for, and is not there
+    chains: set[str] = field(default_factory=set)  # underlyings whose listed contracts have joined
 
     def add(self, row: dict[str, Any]) -> Listing:
         listing = _listing(row, self.spots)
@@ -68,15 +79,47 @@ class _Table:
                 self.spots.setdefault(ref.underlying or ref.symbol, listing)
         return listing
 
+    def find(self, name: object, **where: Any) -> Listing | None:
+        """Look for an active listing that only brokers list; a miss is remembered."""
+        if not self.has_more or name in self.unknown:
+            return None
+        row = (
+            Instrument.objects.filter(is_active=True, broker_listed=True, **where)
+            .order_by("id")
+            .values(*_FIELDS)
+            .first()
+        )
+        if row is None:
+            if len(self.unknown) >= MOST_UNKNOWN:
+                self.unknown.clear()
+            self.unknown.add(name)
+            return None
+        return self.join(row)
+
+    def join(self, row: dict[str, Any]) -> Listing:
+        """Add a row that was read later; a contract brings the share or index that it follows."""
+        if (kept := self.by_id.get(row["id"])) is not None:
+            return kept
+        name, exchange = row["underlying"], _SPOT_EXCHANGES.get(row["exchange"])
+        if row["kind"] not in _SPOT and exchange is not None and name not in self.spots:
+            self.find(("spot", exchange, name), exchange=exchange, symbol=name, kind__in=_SPOT)
+        return self.add(row)
+
 
 _table: _Table | None = None
 _lock = threading.Lock()
+_generations = itertools.count(1)
 
 
 def clear_tables(**_: object) -> None:
     """Forget what this process keeps; the next look-up reads the database."""
     global _table  # noqa: PLW0603
     _table = None
+
+
+def generation() -> int:
+    """Return a number that is another one after every change of the instruments."""
+    return _current().generation
 
 
 def _current() -> _Table:
@@ -105,9 +148,11 @@ def _stamp() -> Any:
 def _load() -> _Table:
     global _table  # noqa: PLW0603
     stamp = _stamp()
-    rows = Instrument.objects.filter(is_active=True).values(*_FIELDS)
+    rows = Instrument.objects.filter(is_active=True, broker_listed=False).values(*_FIELDS)
     old = _table.calendar if _table is not None and _table.stamp[1] == stamp[1] else None
-    table = _Table(stamp, time.monotonic(), old or Calendar(_session_rows()))
+    calendar = old or Calendar(_session_rows())
+    has_more = Instrument.objects.filter(is_active=True, broker_listed=True).exists()
+    table = _Table(stamp, time.monotonic(), calendar, next(_generations), has_more)
     for row in sorted(
         rows, key=lambda row: row["kind"] not in _SPOT
     ):  # spots first: others follow one
@@ -147,7 +192,7 @@ def _listing(row: dict[str, Any], spots: dict[str, Listing]) -> Listing:
         exchange_token=row["exchange_token"],
         isin=row["isin"],
         name=row["name"],
-        tick_size=_short(row["tick_size"]),
+        tick_size=short_tick(row["tick_size"]),
         lot_size=row["lot_size"],
         freeze_quantity=row["freeze_quantity"],
         expiry=row["expiry"],
@@ -165,7 +210,7 @@ def _listing(row: dict[str, Any], spots: dict[str, Listing]) -> Listing:
     )
 
 
-def _short(tick: Decimal) -> Decimal:
+def short_tick(tick: Decimal) -> Decimal:
     """Return a tick with two decimals where two are enough: ``0.0500`` is 0.05."""
     paise = tick.quantize(Decimal("0.01"))
     return paise if paise == tick else tick
@@ -176,12 +221,21 @@ def _short(tick: Decimal) -> Decimal:
 
 def listing_by_key(key: str) -> Listing | None:
     """Return the active listing of a key such as ``NSE:RELIANCE``."""
-    return _current().by_key.get(key)
+    table = _current()
+    listing = table.by_key.get(key)
+    if listing is None and len(key) <= MAX_KEY and "\0" not in key:
+        exchange, _, symbol = key.partition(":")
+        listing = table.find(key, exchange=exchange, symbol=symbol)
+    return listing
 
 
 def listing_by_token(exchange: str, token: str) -> Listing | None:
     """Return the active listing of an exchange's own number."""
-    return _current().by_token.get((exchange, token))
+    table, name = _current(), (exchange, token)
+    listing = table.by_token.get(name)
+    if listing is None and 0 < len(token) <= MAX_KEY and "\0" not in token:
+        listing = table.find(name, exchange=exchange, exchange_token=token)
+    return listing
 
 
 def listing_by_id(instrument_id: int) -> Listing:
@@ -196,17 +250,21 @@ def listing_by_id(instrument_id: int) -> Listing:
         row = Instrument.objects.filter(pk=instrument_id).values(*_FIELDS).first()
         if row is None:
             raise UnknownInstrument(str(instrument_id))
-        listing = table.add(row)
+        listing = table.join(row)
     return listing
 
 
 def listings_active() -> list[Listing]:
+    """Return what comes with the platform, and what else this process was asked for."""
     return list(_current().by_key.values())
 
 
 def ref_by_key(key: str) -> InstrumentRef | None:
-    """Return the reference of an active instrument by its key, e.g. ``NSE:RELIANCE``. No query."""
-    listing = _current().by_key.get(key)
+    """Return the reference of an active instrument by its key, e.g. ``NSE:RELIANCE``.
+
+    No query, but for the first time that one is asked for which only brokers list.
+    """
+    listing = listing_by_key(key)
     return None if listing is None else listing.ref
 
 
@@ -226,7 +284,7 @@ def refs_by_ids(instrument_ids: Iterable[int]) -> dict[int, InstrumentRef]:
     missing = wanted - table.by_id.keys()
     if missing:
         for row in Instrument.objects.filter(pk__in=missing).values(*_FIELDS):
-            table.add(row)
+            table.join(row)
     return {pk: table.by_id[pk].ref for pk in wanted if pk in table.by_id}
 
 
@@ -316,7 +374,15 @@ def options_of(listing: Listing, expiry: date) -> list[Listing]:
 
 
 def _derivatives(spot: Listing) -> Iterator[Listing]:
-    return (x for x in _current().by_key.values() if x.spot is spot)
+    table, name = _current(), spot.ref.underlying or spot.ref.symbol
+    if table.has_more and name not in table.chains:
+        listed = Instrument.objects.filter(
+            is_active=True, broker_listed=True, underlying=name, expiry__isnull=False
+        )
+        for row in listed.values(*_FIELDS):
+            table.join(row)
+        table.chains.add(name)
+    return (x for x in list(table.by_key.values()) if x.spot is spot)
 
 
 # watchlists

@@ -22,12 +22,13 @@ from marketdata.models import Instrument, TradingSession, Watchlist, WatchlistIt
 
 MAX_WATCHLISTS = 50
 MAX_WATCHLIST_ITEMS = 250
-_LOAD_LOCK = 7_301_001  # advisory lock: two processes that start together load once
+# Advisory lock: two processes that start together load once, and no broker's list meanwhile.
+LOAD_LOCK = 7_301_001
 
 _COMPARED = (
     "segment", "name", "isin", "kind", "underlying", "exchange_token", "tick_size", "lot_size",
     "freeze_quantity", "expiry", "strike", "is_tradable", "has_derivatives", "industry",
-    "reference_price", "is_active",
+    "reference_price", "is_active", "broker_listed",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def instruments_load(now: datetime | None = None) -> LoadResult:
     today = trading_date(now or datetime.now(UTC))
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOAD_LOCK])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
         sessions = _sessions_load()
         created, changed = _instruments_upsert(bundled_instruments(today))
         expired = Instrument.objects.filter(is_active=True, expiry__lt=today).update(
@@ -137,21 +138,24 @@ def _fields(**values: Any) -> dict[str, Any]:
         "isin": "", "underlying": "", "exchange_token": "", "lot_size": 1,
         "freeze_quantity": None, "expiry": None, "strike": None, "is_tradable": True,
         "has_derivatives": False, "industry": "", "reference_price": None, "is_active": True,
-        **values,
+        "broker_listed": False, **values,
     }  # fmt: skip
 
 
 def _instruments_upsert(wanted: Iterable[dict[str, Any]]) -> tuple[int, int]:
     """Create what is missing and change what differs; return how many of each."""
-    kept = {
-        (row["exchange"], row["symbol"]): row
-        for row in Instrument.objects.values("id", "exchange", "symbol", *_COMPARED)
-    }
+    wanted = list(wanted)
+    kept = _kept(broker_listed=False)
+    names = {(values["exchange"], values["symbol"]) for values in wanted}
+    if missing := names - kept.keys():  # brokers may have listed a contract before its rule did
+        kept |= _kept(broker_listed=True, symbol__in={symbol for _, symbol in missing})
     new: list[Instrument] = []
     changed: list[Instrument] = []
     now = timezone.now()
     for values in wanted:
         row = kept.get((values["exchange"], values["symbol"]))
+        if row is not None and values["expiry"] is not None and row["exchange_token"]:
+            values["exchange_token"] = row["exchange_token"]  # the real one, from a broker's list
         if row is None:
             new.append(Instrument(**values))
         elif any(row[name] != values[name] for name in _COMPARED):
@@ -160,6 +164,11 @@ def _instruments_upsert(wanted: Iterable[dict[str, Any]]) -> tuple[int, int]:
     if changed:
         Instrument.objects.bulk_update(changed, [*_COMPARED, "updated_at"], batch_size=500)
     return len(new), len(changed)
+
+
+def _kept(**filters: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    rows = Instrument.objects.filter(**filters).values("id", "exchange", "symbol", *_COMPARED)
+    return {(row["exchange"], row["symbol"]): row for row in rows}
 
 
 def _sessions_load() -> int:

@@ -15,6 +15,7 @@ import audit.services
 from brokerages import crypto
 from brokerages.base import SessionRenewal
 from brokerages.errors import BrokerError, SessionExpired
+from brokerages.events import session_opened
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.registry import adapter_class
 from brokerages.selectors import connection_get, session_get, unknown_connection
@@ -127,6 +128,11 @@ def _store_token(connection: BrokerConnection, token: SessionToken) -> BrokerSes
         )
         expires = token.expires_at.isoformat() if token.expires_at else None
         _audit(connection, "session.opened", {"expires_at": expires})
+        transaction.on_commit(
+            lambda: session_opened.send_robust(
+                BrokerSession, broker=connection.broker, connection_id=connection.pk
+            )
+        )
     return session
 
 
