@@ -7,7 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    extend_schema,
+    extend_schema_field,
+)
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -48,6 +53,19 @@ REASONS = {
 }
 
 
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "number"},
+            {"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,4})?$"},
+        ],
+        "description": "Rupees per unit, above 0.",
+    }
+)
+class PriceInput(serializers.DecimalField):
+    pass
+
+
 class WebhookEventInput(serializers.Serializer):
     type = serializers.CharField(
         max_length=32, help_text="`fill` or `order`; another word is kept and ignored."
@@ -68,7 +86,7 @@ class WebhookEventInput(serializers.Serializer):
     exchange = serializers.ChoiceField(words(Exchange), required=False)
     side = serializers.ChoiceField(words(Side), required=False)
     quantity = serializers.IntegerField(required=False, min_value=1, help_text="Units.")
-    price = serializers.DecimalField(
+    price = PriceInput(
         max_digits=14, decimal_places=4, required=False, help_text="Rupees per unit."
     )
     filled_at = serializers.DateTimeField(required=False, help_text="With an offset.")
@@ -121,7 +139,7 @@ class EventsDoc(APIView):
                 description="`HMAC-SHA256`, or left out.",
             )
         ],
-        responses={200: WebhookOutput, **errors(400, 413, 415, 429, **REASONS)},
+        responses={200: WebhookOutput, **errors(400, 413, 429, **REASONS)},
         examples=[
             OpenApiExample("Fill", FILL_EXAMPLE, request_only=True),
             OpenApiExample("Order", ORDER_EXAMPLE, request_only=True),

@@ -69,13 +69,20 @@ def secrets_known() -> tuple[WebhookSecret, ...]:
     """Return the secrets that are good now, the primary one first. Without any, nobody is
     believed.
     """
-    primary = _in_file("BROKER_WEBHOOK_SECRET_FILE")
     others = _in_file("BROKER_WEBHOOK_ADDITIONAL_SECRETS_FILE")
-    if primary is None:
-        primary = (getattr(settings, "BROKER_WEBHOOK_SECRET", ""),)
     if others is None:
         others = tuple(getattr(settings, "BROKER_WEBHOOK_ADDITIONAL_SECRETS", ()))
-    return _labelled((*primary[:1], *others, *primary[1:]), settings.SECRET_KEY)
+    return _labelled((*_primary(), *others), settings.SECRET_KEY)
+
+
+def is_configured() -> bool:
+    """Whether there is a good primary secret."""
+    return bool(_labelled(_primary(), settings.SECRET_KEY))
+
+
+def _primary() -> tuple[str, ...]:
+    found = _in_file("BROKER_WEBHOOK_SECRET_FILE")
+    return (getattr(settings, "BROKER_WEBHOOK_SECRET", ""),) if found is None else found[:1]
 
 
 _labels: dict[tuple[str, ...], tuple[WebhookSecret, ...]] = {}
@@ -89,7 +96,8 @@ def _labelled(values: tuple[str, ...], key: str) -> tuple[WebhookSecret, ...]:
             WebhookSecret(value.encode(), f"{place}:{fingerprint(value)}")
             for place, value in enumerate(good)
         )
-        _labels.clear()
+        if len(_labels) > 8:
+            _labels.clear()
         _labels[(*values, key)] = cached
     return cached
 

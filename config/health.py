@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from brokerages.webhook_secrets import secrets_known
+from brokerages import webhook_secrets
 from config.liveness import WORKER_KEY
 from config.metrics import Backlogs, Own
 from config.renderers import encode
@@ -60,7 +60,7 @@ def keys() -> str:
     """The keys for credentials, codes, audit seals and webhooks are loaded."""
     needed = ("SECRET_KEY", "JWT_SIGNING_KEY", "CREDENTIAL_KEYS", "OTP_KEY", "AUDIT_KEY")
     loaded = all(getattr(settings, name, None) for name in needed)
-    return OK if loaded and secrets_known() else DOWN
+    return OK if loaded and webhook_secrets.is_configured() else DOWN
 
 
 def _redis() -> redis.Redis:

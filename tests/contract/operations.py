@@ -23,6 +23,7 @@ class Operation:
     queries: tuple[str, ...]
     statuses: frozenset[int]
     is_open: bool  # needs no sign-in
+    is_signed: bool  # the body is signed with a webhook secret instead
     content_types: tuple[str, ...]
     example: Any
     body: Mapping[str, Any]  # schema of the body, references resolved
@@ -61,6 +62,7 @@ def _operation(
         queries=tuple(p["name"] for p in parameters if p["in"] == "query"),
         statuses=frozenset(map(int, described["responses"])),
         is_open={} in described.get("security", [{}]),
+        is_signed={"brokerSignature": []} in described.get("security", []),
         content_types=tuple(content),
         example=examples[0] if examples else None,
         body=_resolved(media.get("schema", {}), components),

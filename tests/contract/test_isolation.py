@@ -92,6 +92,8 @@ def _make_owner(new_trader: Callable[[], Trader]) -> Owner:
         "session_id": str(user.login_sessions.order_by("pk").first().pk),
         "connection_id": trader.connection_id,
         "watchlist_id": str(watchlist.pk),
+        "broker": "zerodha",
+        "token": "none-that-any-connection-has",
         "entry_id": str(AuditEntry.objects.filter(**own).latest("pk").pk),
         **SHARED,
     }

@@ -70,7 +70,9 @@ def test_errors_are_documented(schema):
         documented = operation["responses"].keys()
         wanted = set() if operation.get("security") in (None, [], [{}]) else {"401"}
         if "requestBody" in operation:
-            wanted |= WITH_BODY
+            # a signature is of the bytes, whatever the sender calls them
+            signed = {"brokerSignature": []} in operation.get("security", [])
+            wanted |= WITH_BODY - {"415"} if signed else WITH_BODY
         if "{" in name:
             wanted.add("404")
         missing += [f"{name} {status}" for status in sorted(wanted - documented)]
