@@ -60,7 +60,7 @@ CANCELLABLE = frozenset({S.PENDING, S.SUBMITTED, S.OPEN, S.TRIGGER_PENDING, S.PA
 REVIVED = frozenset({S.PENDING, S.REJECTED, S.DENIED, S.NOT_PLACED})
 """A fill in one of these contradicts what we believed: it counts, and it raises an alert."""
 
-_AT_BROKER = (S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED, S.PENDING_CANCEL)
+AT_BROKER = (S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED, S.PENDING_CANCEL)
 
 TRANSITIONS: dict[tuple[OrderStatus, OrderTrigger], OrderStatus] = {
     (S.PENDING, T.SUBMIT): S.SUBMITTED,
@@ -85,8 +85,8 @@ TRANSITIONS: dict[tuple[OrderStatus, OrderTrigger], OrderStatus] = {
         (s, T.REQUEST_CANCEL): S.PENDING_CANCEL
         for s in (S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED)
     },
-    **{(s, T.CANCEL): S.CANCELLED for s in _AT_BROKER},
-    **{(s, T.EXPIRE): S.EXPIRED for s in _AT_BROKER},
+    **{(s, T.CANCEL): S.CANCELLED for s in AT_BROKER},
+    **{(s, T.EXPIRE): S.EXPIRED for s in AT_BROKER},
     # the exchange may refuse what the broker took, also while a cancel is on its way
     **{(s, T.REJECT): S.REJECTED for s in (S.OPEN, S.TRIGGER_PENDING, S.PENDING_CANCEL)},
     (S.PARTIALLY_FILLED, T.REJECT): S.CANCELLED,  # the exchange refused the rest

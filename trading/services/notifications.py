@@ -23,6 +23,7 @@ _TITLES = {
     "order_unknown": "Waiting for the broker's answer",
     "order_not_placed": "Order did not reach the broker",
     "order_revived": "Order found at the broker",
+    "order_unverified": "Order to be checked at the broker",
     "fill_conflict": "Fills that contradict each other",
     "overfill": "More filled than ordered",
 }

@@ -3,14 +3,17 @@ guards.
 
 A PLACE whose answer was lost is looked up by its tag. It counts as not placed only after three
 complete reads of the book without it, spread over a minute from the send: a broker has been seen to
-accept an order eight seconds after it answered "timed out".
+accept an order eight seconds after it answered "timed out". A book is of one day: what it does not
+have on the next day, it does not have for that reason, and whatever was not known by then stays
+marked as unknown for a person to look at.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from uuid import UUID
 
 from django.conf import settings
@@ -19,14 +22,15 @@ from django.db.models import Q
 from django.utils import timezone
 
 import audit.services
-from brokerages.base import VenueEvent
+from brokerages.base import BrokerAdapter, VenueEvent
 from brokerages.errors import BrokerError
 from brokerages.registry import venue_engines
 from brokerages.services import adapter_for
 from brokerages.types import FillReport, OrderReport, ReportedStatus
-from marketdata.quotes import quote_latest
+from marketdata.quotes import quote_latest, session_end, trading_day
+from marketdata.selectors import ref_by_id
 from trading.models import Order, OrderCommand
-from trading.order_states import CLOSED, OrderTrigger
+from trading.order_states import AT_BROKER, CLOSED, OrderStatus, OrderTrigger
 from trading.services import notifications
 from trading.services.edits import OrderEdit, order_lock
 from trading.services.execution import STALE_MESSAGE, stored_request
@@ -42,6 +46,8 @@ MISSES_NEEDED = 3
 _RESTING = frozenset(
     {ReportedStatus.OPEN, ReportedStatus.TRIGGER_PENDING, ReportedStatus.PARTIALLY_FILLED}
 )
+UNVERIFIED = "unverified"  # of an order or command that no broker can tell us of any more
+BOOK_SETTLES = timedelta(minutes=5)  # after the close, until a book shows what the close did
 IN_FLIGHT = timedelta(seconds=20)  # longer than any call to a broker may take
 AT_ONCE = 200  # looks in one run
 
@@ -57,21 +63,20 @@ def commands_sweep() -> int:
 def commands_reconcile() -> int:
     """Look up every command whose outcome is due for a check; return how many were settled."""
     now = timezone.now()
-    unsettled = OrderCommand.objects.filter(state__in=[State.SENDING, State.UNKNOWN]).filter(
+    unsettled = OrderCommand.objects.filter(state__in=[State.SENDING, State.UNKNOWN]).exclude(
+        error_code=UNVERIFIED
+    )
+    unsettled = unsettled.filter(
         Q(checked_at__isnull=True, claimed_at__lte=now - timedelta(seconds=LOOK_UP_AFTER[0]))
         | Q(checked_at__lte=now - timedelta(seconds=1))
     )
     waiting = unsettled.select_related("order__connection").order_by("claimed_at")
     # cut after the choice: many old ones that are not due must not hide the new
     due = [command for command in waiting if _is_due(command, now)]
-    settled = 0
+    by_connection: dict[UUID, list[OrderCommand]] = {}
     for command in due[:AT_ONCE]:
-        try:
-            settled += _command_reconcile(command)
-        except Exception:  # a bug met by one order must not leave all others unknown
-            logger.exception("could not reconcile order %s", command.order_id)
-            OrderCommand.objects.filter(pk=command.pk).update(checked_at=timezone.now())
-    return settled
+        by_connection.setdefault(command.order.connection_id, []).append(command)
+    return sum(_commands_reconcile(pk, commands) for pk, commands in by_connection.items())
 
 
 def _is_due(command: OrderCommand, now: datetime) -> bool:
@@ -90,27 +95,83 @@ def _is_due(command: OrderCommand, now: datetime) -> bool:
     return (now - command.claimed_at).total_seconds() >= step
 
 
-def _command_reconcile(command: OrderCommand) -> bool:
-    order = command.order
+def _commands_reconcile(connection_id: UUID, commands: Sequence[OrderCommand]) -> int:
+    """Look up the commands of one connection; return how many were settled."""
+    settled = 0
     try:
-        adapter = adapter_for(order.connection_id)
-        if command.kind == Kind.PLACE or not order.broker_order_id:
-            report = adapter.find_order(stored_request(order))
-        else:
-            report = adapter.fetch_order(order.broker_order_id, stored_request(order))
-        fills = [
-            f
-            for f in adapter.fetch_fills()
-            if report and f.broker_order_id == report.broker_order_id
-        ]
+        books = Books(adapter_for(connection_id), several=len(commands) > 1)
     except BrokerError as e:
-        # a failed read proves nothing and does not count as a look
-        logger.warning("could not look up order %s at %s: %s", order.pk, order.connection.broker, e)
-        OrderCommand.objects.filter(pk=command.pk).update(checked_at=timezone.now())
-        return False
-    if report is None:
-        return _missed(command)
-    return _found(command, report, fills)
+        _could_not_look(commands, e)
+        return 0
+    for command in commands:
+        try:
+            report = books.report_of(command)
+            if report is None:
+                settled += _missed(command)
+            else:
+                settled += _found(command, report, books.fills_of(report))
+        except BrokerError as e:
+            _could_not_look([command], e)
+        except Exception:  # a bug met by one order must not leave all others unknown
+            logger.exception("could not reconcile order %s", command.order_id)
+            OrderCommand.objects.filter(pk=command.pk).update(checked_at=timezone.now())
+    return settled
+
+
+def _could_not_look(commands: Sequence[OrderCommand], error: BrokerError) -> None:
+    """A failed read proves nothing and does not count as a look."""
+    for command in commands:
+        logger.warning(
+            "could not look up order %s at %s: %s",
+            command.order_id,
+            command.order.connection.broker,
+            error,
+        )
+    OrderCommand.objects.filter(pk__in=[command.pk for command in commands]).update(
+        checked_at=timezone.now()
+    )
+
+
+class Books:
+    """The books of one connection, each read once and only if it is needed.
+
+    With ``several`` orders to look up, the order book answers for all that it has. What it does not
+    have is asked for by name where the broker can be asked so.
+    """
+
+    def __init__(self, adapter: BrokerAdapter, *, several: bool) -> None:
+        self._adapter, self._several = adapter, several
+
+    def report_of(self, command: OrderCommand) -> OrderReport | None:
+        """Return what the broker says of the command's order; None when a complete read does not
+        have it.
+
+        Raises:
+            BrokerError: a book could not be read.
+        """
+        order = command.order
+        by_tag = command.kind == Kind.PLACE or not order.broker_order_id
+        if self._several:
+            for report in self._orders:
+                same_tag = report.client_order_id == order.tag
+                if same_tag if by_tag else report.broker_order_id == order.broker_order_id:
+                    return report
+            if not self._adapter.capabilities.find_by_client_order_id:
+                return None
+        if by_tag:
+            return self._adapter.find_order(stored_request(order))
+        return self._adapter.fetch_order(order.broker_order_id, stored_request(order))
+
+    def fills_of(self, report: OrderReport) -> list[FillReport]:
+        return [fill for fill in self._fills if fill.broker_order_id == report.broker_order_id]
+
+    @cached_property
+    def _orders(self) -> list[OrderReport]:
+        return self._adapter.fetch_orders()
+
+    @cached_property
+    def _fills(self) -> list[FillReport]:
+        return self._adapter.fetch_fills()
 
 
 def _found(command: OrderCommand, report: OrderReport, fills: list[FillReport]) -> bool:
@@ -135,6 +196,8 @@ def _found(command: OrderCommand, report: OrderReport, fills: list[FillReport]) 
 def _missed(command: OrderCommand) -> bool:
     now = timezone.now()
     sent_for = (now - command.claimed_at).total_seconds() if command.claimed_at else 0
+    if _book_is_closed(command, now):
+        return _stays_unknown(command, now)
     misses = command.checks + 1
     is_place = command.kind == Kind.PLACE
     if misses < MISSES_NEEDED or (is_place and sent_for < settings.SETTLE_SECONDS):
@@ -152,6 +215,38 @@ def _missed(command: OrderCommand) -> bool:
             notifications.order_notify(edit, "order_not_placed", message)
         edit.save()
     return True
+
+
+def _book_is_closed(command: OrderCommand, now: datetime) -> bool:
+    """Whether the book that would have the order was cleared meanwhile."""
+    if command.claimed_at is None or command.order.connection.broker in _venues():
+        return False
+    return trading_day(now) != trading_day(command.claimed_at)
+
+
+def _stays_unknown(command: OrderCommand, now: datetime) -> bool:
+    with transaction.atomic():
+        flagged = OrderCommand.objects.filter(
+            pk=command.pk, state__in=[State.SENDING, State.UNKNOWN]
+        ).update(state=State.UNKNOWN, checked_at=now, error_code=UNVERIFIED)
+        if flagged:
+            edit = OrderEdit(order_lock(command.order_id), broker=command.order.connection.broker)
+            _flag(edit, "The broker's book of that day is closed without an answer.")
+    return False
+
+
+def _flag(edit: OrderEdit, reason: str) -> None:
+    """Mark an order whose end cannot be read any more, once, and tell its user."""
+    message = f"{reason} Look at the broker's statement of that day: it is not guessed at here."
+    edit.order.status_code, edit.order.status_message = UNVERIFIED, message
+    edit.note("UNVERIFIED", message=message)
+    _audit(edit, "order.unverified")
+    notifications.order_notify(edit, "order_unverified", message)
+    edit.save()
+
+
+def _venues() -> frozenset[str]:
+    return frozenset(engine.broker for engine in venue_engines())
 
 
 def _change_lost(command: OrderCommand) -> bool:
@@ -192,14 +287,14 @@ def _audit(edit: OrderEdit, action: str) -> None:
 
 
 def connections_reconcile() -> int:
-    """Compare the live orders of every connection with its broker; return how many orders were
-    brought up to date.
+    """Compare the orders of every connection with its broker; return how many orders were brought
+    up to date.
     """
-    live = Order.objects.exclude(status__in=[s.value for s in CLOSED]).exclude(broker_order_id="")
     changed = 0
-    for connection_id in live.values_list("connection_id", flat=True).distinct():
+    expected = Order.objects.filter(_expected(timezone.now()))
+    for connection_id in expected.values_list("connection_id", flat=True).distinct():
         try:
-            changed += connection_reconcile(connection_id)
+            changed += books_apply(connection_id)
         except BrokerError as e:
             logger.warning("could not read the books of connection %s: %s", connection_id, e)
         except Exception:  # a bug met by one connection must not hold up all others
@@ -208,29 +303,129 @@ def connections_reconcile() -> int:
 
 
 def connection_reconcile(connection_id: UUID) -> int:
-    """Apply the broker's books to one connection; return how many orders it moved."""
-    ours = {
-        order.broker_order_id: order
-        for order in Order.objects.filter(connection_id=connection_id)
-        .exclude(status__in=[s.value for s in CLOSED])
-        .exclude(broker_order_id="")
-        .select_related("connection")
-    }
-    if not ours:
+    """Apply the broker's books to one connection, if they may say anything new; return how many
+    orders it moved.
+    """
+    if not Order.objects.filter(_expected(timezone.now()), connection_id=connection_id).exists():
         return 0
-    connection = next(iter(ours.values())).connection
+    return books_apply(connection_id)
+
+
+def _expected(now: datetime) -> Q:
+    """Return which orders a book may say something new of: those that are live at a broker, and
+    those of today that were given up.
+    """
+    live = ~Q(status__in=[s.value for s in CLOSED]) & ~Q(broker_order_id="")
+    given_up = Q(status=OrderStatus.NOT_PLACED, closed_at__gte=now - timedelta(days=1))
+    return (live & ~Q(status_code=UNVERIFIED)) | given_up
+
+
+def books_apply(connection_id: UUID) -> int:
+    """Read the broker's books and apply what is new in them; return how many orders it moved.
+
+    Raises:
+        BrokerError: a book could not be read. Nothing was applied.
+    """
     adapter = adapter_for(connection_id)
     reports, fills = adapter.fetch_orders(), adapter.fetch_fills()
+    by_id, by_tag = _orders_named(connection_id, reports)
     changed = 0
     for report in reports:
-        if (order := ours.get(report.broker_order_id)) is None:
+        order = by_id.get(report.broker_order_id) or by_tag.get(report.client_order_id)
+        if order is None:
             continue
         own = [fill for fill in fills if fill.broker_order_id == report.broker_order_id]
-        after = report_apply(
-            connection_id=connection_id, broker=connection.broker, report=report, fills=own
-        )
+        if not _has_news(order, report, own):
+            continue
+        try:
+            after = report_apply(
+                connection_id=connection_id, broker=adapter.name, report=report, fills=own
+            )
+        except Exception:  # whatever it is, the other orders must not wait for it
+            logger.exception("could not apply the book to order %s", order.pk)
+            continue
         changed += after is not None and after.version != order.version
+    if adapter.name not in _venues():
+        changed += _days_end(connection_id, adapter.name, reports)
     return changed
+
+
+def _orders_named(
+    connection_id: UUID, reports: Iterable[OrderReport]
+) -> tuple[dict[str, Order], dict[str, Order]]:
+    """Return our orders that the reports name, by the broker's id; and those without one, by
+    tag.
+    """
+    ids = {report.broker_order_id for report in reports if report.broker_order_id}
+    tags = {report.client_order_id for report in reports if report.client_order_id}
+    orders = list(
+        Order.objects.filter(
+            Q(broker_order_id__in=ids) | Q(broker_order_id="", tag__in=tags),
+            connection_id=connection_id,
+        )
+    )
+    return (
+        {order.broker_order_id: order for order in orders if order.broker_order_id},
+        {order.tag: order for order in orders if not order.broker_order_id},
+    )
+
+
+def _has_news(order: Order, report: OrderReport, fills: Sequence[FillReport]) -> bool:
+    if OrderStatus(order.status) not in CLOSED or order.status == OrderStatus.NOT_PLACED:
+        return True
+    filled = max(report.filled_quantity, sum(fill.quantity for fill in fills))
+    return filled > order.filled_quantity
+
+
+def _days_end(connection_id: UUID, broker: str, reports: Sequence[OrderReport]) -> int:
+    """End orders whose day is over as far as it can be known; return how many ended.
+
+    A book that shows an order after the close, with no more fills than we counted, has said all
+    there will be: when it is cleared, the order has expired. An order that was last seen before the
+    close, and then no more, may have been filled in between: it is marked, and stays as it was.
+    """
+    now = timezone.now()
+    reported = {report.broker_order_id: report for report in reports}
+    live = (
+        Order.objects.filter(connection_id=connection_id, status__in=list(AT_BROKER))
+        .exclude(broker_order_id="")
+        .exclude(status_code=UNVERIFIED)
+    )
+    ended = 0
+    for order in live:
+        end = session_end(ref_by_id(order.instrument_id), order.created_at)
+        if now < end + BOOK_SETTLES:
+            continue
+        report = reported.get(order.broker_order_id)
+        if report is None and trading_day(now) == trading_day(end - timedelta(seconds=1)):
+            continue  # it may not be the whole book; tomorrow's has nothing of today
+        with transaction.atomic():
+            edit = OrderEdit(order_lock(order.pk), broker=broker)
+            if OrderStatus(edit.order.status) in AT_BROKER:
+                ended += _day_end(edit, report)
+    return ended
+
+
+def _day_end(edit: OrderEdit, report: OrderReport | None) -> bool:
+    order = edit.order
+    seen = order.events.filter(kind="DAY_OVER", data={"filled": order.filled_quantity}).exists()
+    if report is not None:
+        if report.filled_quantity == order.filled_quantity and not seen:
+            edit.note(
+                "DAY_OVER",
+                message="The day is over; the broker's book still has the order.",
+                data={"filled": order.filled_quantity},
+            )
+            edit.save()
+        return False
+    if not seen:
+        _flag(edit, "The broker's book was cleared before it told of the close.")
+        return False
+    message = "The day is over: what was not filled has expired."
+    edit.trigger(OrderTrigger.EXPIRE, "EXPIRED", message=message, code="day_over")
+    _audit(edit, "order.expired")
+    edit.save()
+    return True
 
 
 def venues_advance() -> int:

@@ -1,0 +1,238 @@
+"""What a broker's books tell of many orders at once, of orders given up, and of a day that is
+over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from brokerages.adapters.paper.adapter import PaperAdapter
+from brokerages.errors import OutcomeUnknown, SessionExpired
+from tests.trading.conftest import Trader
+from trading.models import Notification, Order, OrderCommand
+from trading.services import reconciliation
+
+RESTING = {"order_type": "LIMIT", "price": "2450.00"}
+
+
+class Broker:
+    """The paper broker made a real one, whose book is of one day; it counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.hidden: set[str] = set()  # broker order ids that the book does not show
+        self.lost_answers = False
+
+    def asked_for(self, name: str) -> int:
+        return self.asked.count(name)
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    broker = Broker()
+    monkeypatch.setattr(reconciliation, "_venues", frozenset)
+
+    def counted(name: str, answer: Callable[[Any], Any]) -> None:
+        real = getattr(PaperAdapter, name)
+
+        def call(self: PaperAdapter, *args: Any) -> Any:
+            broker.asked.append(name)
+            return answer(real(self, *args))
+
+        monkeypatch.setattr(PaperAdapter, name, call)
+
+    def visible(reports: Any) -> Any:
+        return [r for r in reports if r.broker_order_id not in broker.hidden]
+
+    def placed(ack: Any) -> Any:
+        if broker.lost_answers:
+            raise OutcomeUnknown("timed out", broker="paper")
+        return ack
+
+    counted("fetch_orders", visible)
+    counted("fetch_fills", visible)
+    counted("find_order", lambda r: r if r and r.broker_order_id not in broker.hidden else None)
+    counted("place_order", placed)
+    return broker
+
+
+def reconcile(seconds_ago: float = 3) -> None:
+    OrderCommand.objects.filter(state="UNKNOWN").update(
+        claimed_at=timezone.now() - timedelta(seconds=seconds_ago), checked_at=None
+    )
+    reconciliation.commands_reconcile()
+
+
+def days_ago(days: int) -> None:
+    then = timezone.now() - timedelta(days=days)
+    Order.objects.update(created_at=then)
+    OrderCommand.objects.update(claimed_at=then)
+
+
+def test_one_book_serves_all_unknown_orders_of_a_connection(trader: Trader, broker: Broker):
+    broker.lost_answers = True
+    orders = [trader.placed(**RESTING) for _ in range(5)]
+    broker.asked.clear()
+
+    reconcile()
+
+    assert {trader.order(o["id"])["status"] for o in orders} == {"OPEN"}
+    assert sorted(broker.asked) == ["fetch_fills", "fetch_orders"]
+
+
+def test_what_the_book_lacks_is_asked_for_by_its_tag(trader: Trader, broker: Broker, monkeypatch):
+    broker.lost_answers = True
+    for _ in range(2):
+        trader.placed(**RESTING)
+    monkeypatch.setattr(PaperAdapter, "fetch_orders", lambda self: [])
+
+    reconcile()
+
+    assert set(Order.objects.values_list("status", flat=True)) == {"OPEN"}
+    assert broker.asked_for("find_order") == 2
+
+
+def test_an_order_given_up_is_adopted_when_a_poll_shows_it(trader: Trader, broker: Broker, market):
+    broker.lost_answers = True
+    order = trader.placed(**RESTING)
+    hidden = {r.broker_order_id for r in _book(trader)}
+    broker.hidden = hidden
+    for _ in range(3):
+        reconcile(61)
+    assert trader.order(order["id"])["status"] == "NOT_PLACED"
+
+    broker.hidden = set()
+    assert reconciliation.connections_reconcile() == 1
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["broker_order_id"]) == ("OPEN", hidden.pop())
+    titles = Notification.objects.values_list("kind", flat=True)
+    assert list(titles).count("order_revived") == 1
+    assert reconciliation.connections_reconcile() == 0  # once
+
+
+def test_an_order_given_up_that_filled_is_adopted_with_its_fills(
+    trader: Trader, broker: Broker, market
+):
+    broker.lost_answers = True
+    order = trader.placed()  # at the market
+    broker.hidden = {r.broker_order_id for r in _book(trader)}
+    for _ in range(3):
+        reconcile(61)
+    assert trader.order(order["id"])["status"] == "NOT_PLACED"
+
+    broker.hidden = set()
+    reconciliation.connections_reconcile()
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["filled_quantity"]) == ("FILLED", 10)
+    assert trader.get("/positions")["results"][0]["quantity"] == 10
+
+
+def test_the_book_of_another_day_proves_nothing(trader: Trader, broker: Broker):
+    broker.lost_answers = True
+    order = trader.placed(**RESTING)
+    broker.hidden = {r.broker_order_id for r in _book(trader)}  # cleared overnight
+
+    for _ in range(4):
+        reconcile(24 * 3600)
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["status_code"]) == ("SUBMITTED", "unverified")
+    assert trader.events(order["id"]).count("UNVERIFIED") == 1
+    assert OrderCommand.objects.get().state == "UNKNOWN"
+    asked = len(broker.asked)
+    reconciliation.commands_reconcile()
+    assert len(broker.asked) == asked  # it is not asked for ever
+
+
+def test_a_day_order_ends_when_the_cleared_book_was_seen_after_the_close(
+    trader: Trader, broker: Broker
+):
+    order = trader.placed(**RESTING)
+    days_ago(1)
+
+    reconciliation.connections_reconcile()
+    reconciliation.connections_reconcile()
+    assert trader.order(order["id"])["status"] == "OPEN"  # the broker still has it
+    assert trader.events(order["id"]).count("DAY_OVER") == 1
+
+    days_ago(2)
+    broker.hidden = {order["broker_order_id"]}
+    reconciliation.connections_reconcile()
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["status_code"]) == ("EXPIRED", "day_over")
+
+
+def test_fills_of_the_last_minute_count_before_the_day_ends(trader: Trader, broker: Broker, market):
+    """What the book says after the close is applied first; only then can the order expire."""
+    order = trader.placed(**RESTING)
+    days_ago(1)
+    reconciliation.connections_reconcile()
+    market.set("NSE:RELIANCE", "2440.00", asks=[("2440.00", 4)])
+    from brokerages.adapters.paper.engine import PaperEngine
+    from marketdata.quotes import quote_latest
+
+    PaperEngine().advance(quote_latest, timezone.now())
+
+    reconciliation.connections_reconcile()
+    assert trader.order(order["id"])["filled_quantity"] == 4
+    days_ago(2)
+    broker.hidden = {order["broker_order_id"]}
+    reconciliation.connections_reconcile()
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["filled_quantity"]) == ("EXPIRED", 4)
+
+
+def test_an_order_last_seen_before_the_close_is_marked_not_guessed(trader: Trader, broker: Broker):
+    order = trader.placed(**RESTING)
+    days_ago(2)
+    broker.hidden = {order["broker_order_id"]}
+
+    for _ in range(3):
+        reconciliation.connections_reconcile()
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["status_code"]) == ("OPEN", "unverified")
+    assert trader.events(order["id"]).count("UNVERIFIED") == 1
+    assert Notification.objects.filter(kind="order_unverified").count() == 1
+    assert broker.asked_for("fetch_orders") == 1
+
+
+def test_a_day_that_is_not_over_ends_nothing(trader: Trader, broker: Broker):
+    order = trader.placed(**RESTING)
+    broker.hidden = {order["broker_order_id"]}
+
+    reconciliation.connections_reconcile()
+
+    assert trader.order(order["id"])["status"] == "OPEN"
+    assert trader.events(order["id"])[-1] == "ACCEPTED"
+
+
+def test_a_book_that_cannot_be_read_ends_nothing(trader: Trader, broker: Broker, monkeypatch):
+    order = trader.placed(**RESTING)
+    days_ago(2)
+
+    def expired(self: PaperAdapter) -> Any:
+        raise SessionExpired("over", broker="paper")
+
+    monkeypatch.setattr(PaperAdapter, "fetch_orders", expired)
+    reconciliation.connections_reconcile()
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["status_code"]) == ("OPEN", "")
+
+
+def _book(trader: Trader) -> Any:
+    from uuid import UUID
+
+    from brokerages.services import adapter_for
+
+    return adapter_for(UUID(trader.connection_id)).fetch_orders()
