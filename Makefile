@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 WORKERS ?= 2
-OPTIONS = $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST)) $(if $(DATA),--data $(DATA))
+OPTIONS = $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST)) $(if $(DATA),--data $(DATA)) $(if $(BROKERS),--brokers $(BROKERS))
 
 # Some shells forbid it, and each start would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE

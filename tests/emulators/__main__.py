@@ -30,16 +30,16 @@ def dialect_class(name: str) -> type[Dialect]:
     return found
 
 
-def run(names: list[str], port: int | None, *, alive: bool) -> None:
+def run(ports: dict[str, int], *, alive: bool) -> None:
     clock = Clock()
     exchange = Exchange(full_list(clock.local().date()), clock=clock)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     with contextlib.ExitStack() as stack:
-        for count, name in enumerate(names):
+        for count, (name, port) in enumerate(ports.items()):
             dialect = dialect_class(name)(exchange)
-            server = EmulatorServer(dialect, port or PORTS[name], alive=alive and count == 0)
+            server = EmulatorServer(dialect, port, alive=alive and count == 0)
             stack.enter_context(server)
             say(f"{name} {server.url} {server.ws_url}")
             for key, value in dialect.describe().items():
@@ -56,13 +56,20 @@ def say(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.emulators", description=__doc__)
     parser.add_argument("broker", choices=[*BROKERS, "all"])
-    parser.add_argument("--port", type=int, help="default: 9001 zerodha, 9002 upstox, 9003 groww")
+    parser.add_argument(
+        "--port",
+        type=int,
+        nargs="*",
+        default=[],
+        help="one for each broker (default: 9001 zerodha, 9002 upstox, 9003 groww)",
+    )
     parser.add_argument("--still", action="store_true", help="prices move only by hand")
     options = parser.parse_args()
-    if options.broker == "all" and options.port:
-        parser.error("--port is for one broker")
     names = list(BROKERS) if options.broker == "all" else [options.broker]
-    run(names, options.port, alive=not options.still)
+    if options.port and len(options.port) != len(names):
+        parser.error(f"--port takes {len(names)}, for {', '.join(names)}")
+    ports = options.port or [PORTS[name] for name in names]
+    run(dict(zip(names, ports, strict=True)), alive=not options.still)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from config import servers
+from config import emulated, servers
 from config.env import ConfigurationError
 from config.supervisor import Child, Lock
 
@@ -26,6 +26,10 @@ PORTS_TO_TRY = 50
 LOOK_SECONDS = 0.2
 FIRST_ANSWER_SECONDS = 60.0
 ALL_WELL_SECONDS = 15.0
+
+
+# What a person needs to connect to an emulated broker.
+_SHOWN = ("api_key", "api_secret", "totp_token", "totp_secret", "log in as")
 
 
 class Stopped(Exception):
@@ -45,6 +49,11 @@ class Command(BaseCommand):
             "--port", type=int, default=8000, help="the next free one if taken; 0: any"
         )
         parser.add_argument("--data", type=Path, help="folder for all data (default: var)")
+        parser.add_argument(
+            "--brokers",
+            choices=["emulated"],
+            help="run emulated Zerodha, Upstox and Groww beside it, to connect to",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["data"] and options["data"].absolute() != settings.VAR_DIR:
@@ -57,7 +66,7 @@ class Command(BaseCommand):
         self.children: list[Child] = []
         with Lock(settings.VAR_DIR / "platform.json") as self.lock:
             try:
-                self._start(options["host"], options["port"])
+                self._start(options["host"], options["port"], emulate=bool(options["brokers"]))
                 self._watch()
             except Stopped:
                 self._say("Stopping ...")
@@ -65,7 +74,7 @@ class Command(BaseCommand):
                 self._end()
         self._say("Stopped.")
 
-    def _start(self, host: str, port: int) -> None:
+    def _start(self, host: str, port: int, *, emulate: bool) -> None:
         # Kept open here: while the web child is being started again, callers wait in its queue.
         self.listener, url = self._listen(host, port)
         self._start_servers()
@@ -77,6 +86,11 @@ class Command(BaseCommand):
             "PUBLIC_URL": os.environ.get("PUBLIC_URL") or url,
             "PYTHONPATH": str(settings.BASE_DIR),
         }
+        ports = emulated.ports_choose() if emulate else {}
+        if emulate:
+            env["BROKER_ENDPOINTS"] = emulated.endpoints(ports)
+            self.children.append(emulated.child(ports, env, settings.BASE_DIR))
+            self.children[0].start()
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
         connections.close_all()
         fd = self.listener.fileno()
@@ -86,14 +100,20 @@ class Command(BaseCommand):
         worker = Child("worker", [sys.executable, "-m", "config.worker"], env, 15.0)
         self.children.append(web)
         web.start()
-        self.children += [Child("feed", [*manage, "run_feed"], env), worker]
-        for child in self.children[1:]:
+        others = [Child("feed", [*manage, "run_feed"], env), worker]
+        self.children += others
+        for child in others:
             child.start()
         self._wait_for_answer(f"{url}/livez", FIRST_ANSWER_SECONDS)
         with contextlib.suppress(ConfigurationError):  # /health goes on telling what is missing
             self._wait_for_answer(f"{url}/health", ALL_WELL_SECONDS, b'"status":"ok"')
-        self.lock.write({"pid": os.getpid(), "url": url, "mail": str(settings.MAIL_FOLDER)})
+        logins = emulated.introduce(ports, url)
+        facts = {"pid": os.getpid(), "url": url, "mail": str(settings.MAIL_FOLDER)}
+        self.lock.write(facts | ({"brokers": logins} if logins else {}))
         self._greet(url)
+        for name, login in logins.items():
+            words = ", ".join(f"{key} {value}" for key, value in login.items() if key in _SHOWN)
+            self._say(f"  emulated {name:8} {words}")
 
     def _listen(self, host: str, port: int) -> tuple[socket.socket, str]:
         """Open the port, or the next free one; it is ours from here on."""
