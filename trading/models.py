@@ -55,11 +55,18 @@ class Order(models.Model):
     price = models.DecimalField(**PRICE, null=True, blank=True)
     trigger_price = models.DecimalField(**PRICE, null=True, blank=True)
     disclosed_quantity = models.BigIntegerField(default=0)
+    after_market = models.BooleanField(default=False, db_default=False)
+    iceberg_legs = models.SmallIntegerField(default=0, db_default=0)  # 0: shown as a whole
+    market_protection = models.DecimalField(  # percent; empty: the broker's own figure
+        max_digits=5, decimal_places=2, null=True, blank=True
+    )
     status = models.CharField(
         max_length=16, choices=_choices(OrderStatus), default=OrderStatus.PENDING
     )
     status_message = models.TextField(default="", blank=True)
     status_code = models.CharField(max_length=64, default="", blank=True)
+    # what the user can do about a refusal
+    status_advice = models.CharField(max_length=200, default="", db_default="", blank=True)
     filled_quantity = models.BigIntegerField(default=0)
     fill_value = models.DecimalField(
         max_digits=24, decimal_places=4, default=0
