@@ -13,7 +13,7 @@ import pytest
 from brokerages import registry, webhooks
 from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.base import BrokerAdapter, CredentialField
-from brokerages.errors import BrokerError
+from brokerages.errors import BrokerError, SessionExpired
 from brokerages.types import (
     FillReport,
     Funds,
@@ -49,9 +49,11 @@ class SigningBroker(BrokerAdapter):
     fails: ClassVar[list[BrokerError]] = []
 
     def open_session(self, grant: str | None) -> SessionToken:
-        return SessionToken({"access_token": "t"})
+        return SessionToken({"access_token": "t"}, broker_user_id="S1")
 
-    def check_session(self) -> None: ...
+    def check_session(self) -> None:
+        if self.token and self.token.secrets.get("access_token") == "revoked":
+            raise SessionExpired("not a token of ours", broker=self.name)
 
     def close_session(self) -> None: ...
 
@@ -89,7 +91,8 @@ class SigningBroker(BrokerAdapter):
         raise NotImplementedError
 
     def fetch_profile(self) -> Profile:
-        return Profile("S1", "Someone")
+        token = self.token.secrets["access_token"] if self.token else ""
+        return Profile("S2" if token.startswith("other") else "S1", "Someone")
 
     @classmethod
     def verify_postback(cls, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
@@ -126,7 +129,7 @@ class SilentBroker(SigningBroker):
             raise ValueError("no notice")
         if told["client_id"] != credentials["api_key"]:
             raise ValueError("of another app")
-        return SessionToken({"access_token": told["access_token"]})
+        return SessionToken({"access_token": told["access_token"]}, None, told["user_id"])
 
 
 BROKERS = {"signing": SigningBroker, "silent": SilentBroker}

@@ -16,7 +16,12 @@ from accounts.models import User
 from brokerages import crypto, webhook_throttles
 from brokerages.errors import OutcomeUnknown
 from brokerages.models import BrokerConnection, BrokerSession, InboundEvent, PostbackAddress
-from brokerages.services import connection_create, connection_disable, session_open
+from brokerages.services import (
+    adapter_for,
+    connection_create,
+    connection_disable,
+    session_open,
+)
 from brokerages.services.inbox import event_body
 from brokerages.services.postbacks import postback_url
 from brokerages.services.rotation import credentials_remaining, credentials_rotate
@@ -250,6 +255,58 @@ def test_without_a_session_it_is_left_to_the_next_read_of_the_books(trader, conn
     run_due()
 
     assert (stored().state, broker.reads) == (State.IGNORED, [])
+
+
+# --- Sessions by approval -------------------------------------------------------------------------
+
+
+def notice(token: str, **more: Any) -> dict[str, Any]:
+    return {
+        "message_type": "access_token", "client_id": "key-1", "user_id": "S1",
+        "access_token": token, "token_type": "Bearer",
+    } | more  # fmt: skip
+
+
+def session_token(connection: BrokerConnection) -> str:
+    adapter = adapter_for(connection)
+    assert adapter.token is not None
+    return adapter.token.secrets["access_token"]
+
+
+def test_an_approved_session_is_taken_and_its_token_kept_nowhere_else(silent):
+    BrokerSession.objects.filter(connection=silent).update(state="LOGIN_NEEDED", ciphertext="")
+
+    answer = post(silent, notice("approved-token-1"))
+
+    assert answer.json()["status"] == "QUEUED"
+    assert b"approved-token-1" not in bytes(stored().body)
+    before = BrokerSession.objects.get(connection=silent).state
+    assert before == "LOGIN_NEEDED"  # nothing is asked while the sender waits
+    run_due()
+    assert (stored().state, bytes(stored().body)) == (State.APPLIED, b"")
+    assert session_token(silent) == "approved-token-1"
+    assert post(silent, notice("approved-token-1")).json()["status"] == "IGNORED"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        notice("revoked"),  # the broker does not know it
+        notice("other-1"),  # of another account, in the name of this one
+        notice("other-1", user_id="S2"),
+    ],
+)
+def test_a_forged_notice_does_not_replace_the_session(silent, forged):
+    post(silent, forged)
+    run_due()
+
+    assert stored().state == State.DEAD
+    assert session_token(silent) == "t"
+
+
+def test_a_notice_for_another_app_is_ignored(silent):
+    assert post(silent, notice("approved", client_id="key-2")).json()["status"] == "IGNORED"
+    assert session_token(silent) == "t"
 
 
 # --- The address ----------------------------------------------------------------------------------

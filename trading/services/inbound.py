@@ -25,12 +25,13 @@ from django.utils import timezone
 from audit import context
 from brokerages.base import BrokerAdapter
 from brokerages.crypto import DecryptionError
-from brokerages.errors import BrokerError, SessionExpired
+from brokerages.errors import BrokerError, Refused, SessionExpired
 from brokerages.models import InboundEvent
 from brokerages.platform_events import FILL, ORDER, InvalidEvent, PlatformEvent, parse_event
 from brokerages.registry import adapter_class
 from brokerages.services import adapter_for
 from brokerages.services.inbox import event_body
+from brokerages.services.notices import notice_take
 from brokerages.types import FillReport, OrderHint, OrderReport, ReportedStatus, Side
 from marketdata.selectors import ref_by_id
 from trading.models import Order
@@ -298,8 +299,19 @@ def _others_follow(event: InboundEvent, started: datetime) -> None:
 
 
 def _session_take(event: InboundEvent) -> Outcome:
-    """Open the session that a broker hands over after its user approved it."""
-    raise NotImplementedError
+    """Open the session that a broker hands over after its user approved it; then forget it here."""
+    if event.connection is None:
+        return Outcome(State.DEAD, "It belongs to no connection.")
+    try:
+        notice_take(connection=event.connection, body=event_body(event))
+    except (ValueError, DecryptionError):
+        return Outcome(State.DEAD, "It is no notice of a session that can be read.")
+    except Refused as e:  # final: the token is not good, or of somebody else
+        return Outcome(State.DEAD, e.message)
+    except BrokerError as e:
+        return _parked(e.message)
+    event.body, event.key_id = b"", ""
+    return APPLIED
 
 
 # --- Parts ----------------------------------------------------------------------------------------
@@ -368,10 +380,9 @@ def _settle(event: InboundEvent, outcome: Outcome) -> None:
             "webhook %s of %s was given up after %d tries: %s",
             event.pk, event.source, event.attempts, event.error,
         )  # fmt: skip
-    event.save(
-        update_fields=[
-            "state", "error", "next_at", "settled_at", "attempts", "subject", "connection"
-        ]
-    )  # fmt: skip
+    fields = ["state", "error", "next_at", "settled_at", "attempts", "subject", "connection"]
+    if event.kind == Kind.APPROVAL:
+        fields += ["body", "key_id"]
+    event.save(update_fields=fields)
     if wait is not None and wait <= LONGEST_COUNTDOWN:
         transaction.on_commit(lambda: outbox.wake_inbox(event.pk, seconds=wait))
