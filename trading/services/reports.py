@@ -112,12 +112,14 @@ def _open(edit: OrderEdit, trigger: OrderTrigger, report: OrderReport) -> None:
         edit.trigger(trigger, "TRIGGERED", message="The trigger price was reached.")
     elif trigger is OrderTrigger.AWAIT_TRIGGER and edit.order.filled_quantity:
         return  # an older report: it has filled since
-    elif edit.trigger(trigger, _KINDS[trigger], message=report.message):
-        if was == OrderStatus.NOT_PLACED:
-            edit.audit("order.revived", {"status": edit.order.status})
-            notifications.order_notify(
-                edit, "order_revived", "The broker has the order after all: it was placed late."
-            )
+    elif (
+        edit.trigger(trigger, _KINDS[trigger], message=report.message)
+        and was == OrderStatus.NOT_PLACED
+    ):
+        edit.audit("order.revived", {"status": edit.order.status})
+        notifications.order_notify(
+            edit, "order_revived", "The broker has the order after all: it was placed late."
+        )
 
 
 def _end(edit: OrderEdit, trigger: OrderTrigger, report: OrderReport) -> None:
