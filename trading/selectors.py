@@ -66,6 +66,7 @@ _POSITIONS_OF = Statement(
     + _LATEST
 )
 
+Quotes = Mapping[int, Quote]
 Page = tuple[list[dict[str, Any]], str | None]
 
 _CLOSED = [status.value for status in sorted(CLOSED)]
@@ -172,16 +173,28 @@ def order_sequence(*, user_id: UUID) -> int:
     )
 
 
-def position_list(*, user_id: UUID, connection_id: UUID | None = None) -> list[dict[str, Any]]:
+def quotes_held(*, user_id: UUID) -> Quotes:
+    """Return one reading of the latest quotes of everything the user holds or traded today, for
+    lists that are shown together: their figures then agree.
+    """
+    positions = Position.objects.filter(
+        Q(last_fill_at__gte=_today_start()) | ~Q(quantity=0), user_id=user_id
+    )
+    return _quotes(positions.values("instrument_id"))
+
+
+def position_list(
+    *, user_id: UUID, connection_id: UUID | None = None, quotes: Quotes | None = None
+) -> list[dict[str, Any]]:
     """Return positions that are open or were traded today (IST), latest fill first, at the latest
-    prices.
+    prices, or at those of ``quotes``.
     """
     values = {"user": user_id, "midnight": _today_start(), "connection": connection_id}
     rows = [
         dict(zip(POSITION_FIELDS, row, strict=True))
         for row in (_POSITIONS_OF if connection_id else _POSITIONS).rows(values)
     ]
-    quotes = _quotes(rows)
+    quotes = _quotes(rows) if quotes is None else quotes
     return [position_output(row, quotes.get(row["instrument_id"])) for row in rows]
 
 
@@ -197,13 +210,15 @@ def position_get(*, user_id: UUID, position_id: UUID) -> dict[str, Any]:
     return position_output(row, _quotes([row]).get(row["instrument_id"]))
 
 
-def holding_list(*, user_id: UUID, connection_id: UUID | None = None) -> list[dict[str, Any]]:
+def holding_list(
+    *, user_id: UUID, connection_id: UUID | None = None, quotes: Quotes | None = None
+) -> list[dict[str, Any]]:
     """Return what the user owns: delivery positions, today's purchases included."""
     positions = Position.objects.filter(user_id=user_id, product__in=DELIVERY, quantity__gt=0)
     if connection_id is not None:
         positions = positions.filter(connection_id=connection_id)
     rows = list(positions.order_by("instrument__symbol", "id").values(*POSITION_FIELDS))
-    quotes = _quotes(rows)
+    quotes = _quotes(rows) if quotes is None else quotes
     return [_holding_output(row, quotes.get(row["instrument_id"])) for row in rows]
 
 
@@ -249,7 +264,9 @@ def trade_get(*, user_id: UUID, trade_id: UUID) -> dict[str, Any]:
     return trade_output(row)
 
 
-def pnl_summary(*, user_id: UUID, connection_id: UUID | None = None) -> dict[str, Any]:
+def pnl_summary(
+    *, user_id: UUID, connection_id: UUID | None = None, quotes: Quotes | None = None
+) -> dict[str, Any]:
     """Return gross profit and loss over all positions ever held, in rupees, and what is invested
     and worth now.
 
@@ -260,7 +277,7 @@ def pnl_summary(*, user_id: UUID, connection_id: UUID | None = None) -> dict[str
     if connection_id is not None:
         positions = positions.filter(connection_id=connection_id)
     rows = list(positions.values("instrument_id", "quantity", "open_cost", "realised_pnl"))
-    quotes = _quotes([row for row in rows if row["quantity"]])
+    quotes = _quotes([row for row in rows if row["quantity"]]) if quotes is None else quotes
     open_pnl = value = invested = ZERO
     unpriced = 0
     for row in rows:
@@ -319,7 +336,7 @@ def _following(found: list[dict[str, Any]], limit: int) -> str | None:
     return str(found[limit - 1]["id"]) if len(found) > limit else None
 
 
-def _quotes(rows: Iterable[Mapping[str, Any]]) -> dict[int, Quote]:
+def _quotes(rows: Iterable[Mapping[str, Any]]) -> Quotes:
     refs = [ref_by_id(instrument_id) for instrument_id in {row["instrument_id"] for row in rows}]
     return {quote.instrument_id: quote for quote in quotes_latest(refs)}
 

@@ -9,6 +9,7 @@ from brokerages.services.connections import (
     connection_set_default,
     connection_update,
 )
+from brokerages.services.funds import funds_latest
 from brokerages.services.sessions import session_check, session_close, session_open, sessions_expire
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "connection_disable",
     "connection_set_default",
     "connection_update",
+    "funds_latest",
     "provide_quotes",
     "provide_sessions",
     "session_check",

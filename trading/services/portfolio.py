@@ -11,7 +11,7 @@ from django.utils import timezone
 from brokerages.errors import BrokerError
 from brokerages.models import BrokerConnection
 from brokerages.selectors import ConnectionBrief, connection_list, session_of
-from brokerages.services import adapter_for
+from brokerages.services import adapter_for, funds_latest
 from brokerages.types import ZERO, Funds
 from marketdata.quotes import quote_latest
 from trading import selectors
@@ -33,13 +33,14 @@ def portfolio_overview(*, user_id: UUID) -> dict[str, Any]:
     for connection in connection_list(user_id=user_id):
         funds = None
         try:
-            funds = adapter_for(connection).fetch_funds()
+            funds = funds_latest(connection)
         except BrokerError as e:
             errors.append({"connection_id": connection.id, "code": e.code, "message": e.message})
         else:
             available += funds.available
             used += funds.used
         connections.append(_connection_output(connection, funds))
+    quotes = selectors.quotes_held(user_id=user_id)
     orders, _ = selectors.order_list(user_id=user_id, limit=10)
     trades, _ = selectors.trade_list(user_id=user_id, limit=10)
     return {
@@ -48,9 +49,9 @@ def portfolio_overview(*, user_id: UUID) -> dict[str, Any]:
             "used": rupees(used),
             "total": rupees(available + used),
         },
-        **selectors.pnl_summary(user_id=user_id),
-        "positions": selectors.position_list(user_id=user_id),
-        "holdings": selectors.holding_list(user_id=user_id),
+        **selectors.pnl_summary(user_id=user_id, quotes=quotes),
+        "positions": selectors.position_list(user_id=user_id, quotes=quotes),
+        "holdings": selectors.holding_list(user_id=user_id, quotes=quotes),
         "recent_orders": orders,
         "recent_trades": trades,
         "connections": connections,
