@@ -76,6 +76,12 @@ _LIVE = frozenset({Pace.QUOTE, Pace.HISTORY})  # history is in no published grou
 _OTHER = frozenset({Pace.OTHER})
 
 
+class _Codes(pyotp.TOTP):
+    """The length of a secret is the broker's choice: the common 80 bits are not refused."""
+
+    min_secret_length_bits = 80
+
+
 class GrowwAdapter(BrokerAdapter):
     """One user's account at Groww."""
 
@@ -401,7 +407,7 @@ class GrowwAdapter(BrokerAdapter):
 
     def _totp(self, secret: str) -> str:
         try:
-            return pyotp.TOTP(secret.replace(" ", "").upper()).at(self.context.now())
+            return _Codes(secret.replace(" ", "").upper()).at(self.context.now())
         except (ValueError, TypeError):
             raise Refused(
                 "The TOTP secret is not one: it has only the letters A to Z and the digits 2 to 7.",
@@ -413,7 +419,7 @@ class GrowwAdapter(BrokerAdapter):
         if flow != "approval":
             return refusal
         return Refused(
-            f"{refusal.message} Approve the API key on Groww's API keys page first: it has to be "
+            f"{refusal.message.rstrip('.')}. Approve the API key on Groww's API keys page first: it has to be "
             "done every day.",
             broker=BROKER,
             code=refusal.code,

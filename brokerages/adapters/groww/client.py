@@ -62,14 +62,14 @@ class Client(GrowwAPI):
         token: str,
         *,
         api: str = "",
-        timeout: float = READ_TIMEOUT,
-        deadline: float = DEADLINE,
+        timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.origin = (api or API).rstrip("/")
         self.domain, self.token, self.instruments = f"{self.origin}/v1", token, None
         self._GROWW_GENERATE_SOCKET_TOKEN_URL = self.origin + SOCKET_TOKEN
-        self._timeout, self._deadline = timeout, deadline
-        self._session = _session(deadline)
+        self._timeout, self._deadline = timeout or READ_TIMEOUT, deadline or DEADLINE
+        self._session = _session(self._deadline)
 
     def close(self) -> None:
         self._session.close()
