@@ -22,6 +22,7 @@ from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.problems import BrokerageError, NotFound
 from brokerages.registry import BROKER_NAMES, adapter_class
 from brokerages.services.adapters import adapter_without_session
+from brokerages.services.postbacks import sends_postbacks
 
 UNPROCESSABLE = 422
 PAPER = "paper"
@@ -220,6 +221,7 @@ def _row(connection: BrokerConnection) -> dict[str, Any]:
         "state_words": words,
         "state_tone": tone,
         "needs_login": state is not BrokerSession.State.ACTIVE,
+        "sends_postbacks": sends_postbacks(connection.broker),
     }
 
 

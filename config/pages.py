@@ -4,6 +4,7 @@ from django.urls import path
 
 from accounts import views as accounts
 from audit import views as audit
+from brokerages import postback_pages
 from brokerages import views as brokerages
 from marketdata import views as marketdata
 from trading import views as trading
@@ -33,6 +34,11 @@ urlpatterns = [
     path("connections/<uuid:connection_id>/default", brokerages.default, name="connection-default"),
     path("connections/<uuid:connection_id>/disable", brokerages.disable, name="connection-disable"),
     path("connections/<uuid:connection_id>/login", brokerages.login, name="connection-login"),
+    path(
+        "connections/<uuid:connection_id>/postback",
+        postback_pages.postback,
+        name="connection-postback",
+    ),
     # what they look at
     path("watchlist", marketdata.watchlist, name="watchlist"),
     path("watchlist/add", marketdata.watchlist_add, name="watchlist-add"),

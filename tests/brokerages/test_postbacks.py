@@ -338,6 +338,25 @@ def test_a_new_address_ends_the_one_before(trader, connection, broker):
     )
 
 
+def test_its_page_shows_it_to_its_owner_and_makes_a_new_one(trader, new_trader, connection):
+    owner, stranger = (User.objects.get(email=t.email) for t in (trader, new_trader()))
+    page, browser, other = f"/connections/{connection.pk}/postback", Client(), Client()
+    browser.force_login(owner)
+    other.force_login(stranger)
+    before = path_of(connection)
+
+    assert f"/connections/{connection.pk}/postback" in browser.get("/connections").content.decode()
+    assert before in browser.get(page).content.decode()
+    assert [other.get(page).status_code, other.post(page).status_code] == [404, 404]
+    assert path_of(connection) == before
+    assert browser.post(page, follow=True).status_code == 200
+    assert path_of(connection) != before
+    assert path_of(connection) in browser.get(page).content.decode()
+    paper = f"/connections/{trader.connection_id}/postback"
+    assert browser.get(paper).status_code == 404
+    assert Client().get(page).status_code == 302
+
+
 def test_only_its_owner_sees_or_changes_it(trader, new_trader, connection):
     path = f"/connections/{connection.pk}/postback"
     stranger = new_trader()

@@ -142,6 +142,7 @@ def test_every_page_is_on_a_list_above() -> None:
         "connections/*/default",
         "connections/*/disable",
         "connections/*/login",
+        "connections/*/postback",
         "account/sessions/*",
         "signin/code/enter",
         "signout",
