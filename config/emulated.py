@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from config.env import ConfigurationError
 from config.supervisor import Child
@@ -53,8 +53,8 @@ def endpoints(ports: Mapping[str, int]) -> str:
     )
 
 
-def child(ports: Mapping[str, int], env: Mapping[str, str], folder: Path) -> Child:
-    """Return the process that runs all of them on one exchange.
+def child(ports: Mapping[str, int], env: Mapping[str, str], folder: Path, log: IO[bytes]) -> Child:
+    """Return the process that runs all of them on one exchange; it writes to ``log``.
 
     Raises:
         ConfigurationError: this copy of the platform came without its tests.
@@ -62,7 +62,7 @@ def child(ports: Mapping[str, int], env: Mapping[str, str], folder: Path) -> Chi
     if not (folder / "tests" / "emulators").is_dir():
         raise ConfigurationError("There are no emulated brokers here: tests/emulators is missing.")
     command = [sys.executable, "-m", "tests.emulators", "all", "--port", *map(str, ports.values())]
-    return Child("brokers", command, env)
+    return Child("brokers", command, env, output=log)
 
 
 def introduce(ports: Mapping[str, int], platform_url: str) -> dict[str, dict[str, Any]]:

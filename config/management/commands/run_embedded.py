@@ -89,7 +89,8 @@ class Command(BaseCommand):
         ports = emulated.ports_choose() if emulate else {}
         if emulate:
             env["BROKER_ENDPOINTS"] = emulated.endpoints(ports)
-            self.children.append(emulated.child(ports, env, settings.BASE_DIR))
+            log = open(settings.VAR_DIR / "brokers.log", "ab")  # noqa: SIM115 - the child's
+            self.children.append(emulated.child(ports, env, settings.BASE_DIR, log))
             self.children[0].start()
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
         connections.close_all()
