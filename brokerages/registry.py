@@ -39,6 +39,11 @@ def adapter_class(broker: str) -> type[BrokerAdapter]:
     return adapter
 
 
+def is_venue(broker: str) -> bool:
+    """Whether the broker's market runs inside the platform, on the platform's own prices."""
+    return broker in _VENUES
+
+
 @cache
 def venue_engines() -> tuple[VenueEngine, ...]:
     """Return the engines of the brokers whose market runs inside the platform."""

@@ -89,6 +89,29 @@ def connection_brief(*, user_id: UUID, connection_id: UUID | None) -> Connection
     raise unknown_connection()
 
 
+_PRICES_OF = (
+    "SELECT id, broker, label, data_source FROM brokerages_brokerconnection"
+    " WHERE user_id = %s AND disabled_at IS NULL AND "
+)
+_PRICES_DEFAULT = Statement(f"{_PRICES_OF} is_default")
+_PRICES = Statement(f"{_PRICES_OF} broker = %s ORDER BY is_default DESC, id LIMIT 1")
+
+
+def connection_for_prices(*, user_id: UUID, broker: str | None) -> tuple[ConnectionBrief, str]:
+    """Return the user's connection at ``broker`` (the default one, or the oldest), or their default
+    one for None; and where it takes its prices from.
+
+    Raises:
+        NoConnection: the user has none there.
+    """
+    row = _PRICES_DEFAULT.row([user_id]) if broker is None else _PRICES.row([user_id, broker])
+    if row is not None:
+        return ConnectionBrief(*row[:3]), row[3]
+    if broker is None:
+        raise no_connection()
+    raise NoConnection(f"Connect {adapter_class(broker).label} first.")
+
+
 def session_get(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
     """Return the session of one of the user's connections.
 

@@ -44,6 +44,8 @@ HTTP_STATUS: dict[type[Exception], int] = {
     marketdata.errors.UnknownWatchlist: 404,
     marketdata.errors.WatchlistConflict: 409,
     marketdata.errors.LimitReached: 422,
+    marketdata.errors.NotAtBroker: 409,
+    marketdata.errors.NoPrices: 422,
     trading.errors.TradingError: 422,
     trading.errors.MissingIdempotencyKey: 400,
     trading.errors.NotFound: 404,
@@ -95,7 +97,10 @@ def _domain_answer(exc: Exception) -> Response | None:
         headers["Retry-After"] = str(math.ceil(wait))
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    answer = body(code, str(exc), dict(getattr(exc, "detail", {})))
+    detail = dict(getattr(exc, "detail", {}))
+    if advice := getattr(exc, "advice", ""):  # of a broker's error: what the user can do about it
+        detail["advice"] = advice
+    answer = body(code, str(exc), detail)
     return Response(answer, status=status, headers=headers)
 
 

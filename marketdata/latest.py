@@ -22,6 +22,7 @@ from brokerages.types import Quote
 logger = logging.getLogger(__name__)
 
 QUOTES_KEY = "sauda:quotes"  # hash: instrument id -> Quote
+BROKER_SECONDS = 24 * 3600
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Quote)
 
@@ -38,10 +39,18 @@ def connect(*, timeout: float = 1.0) -> redis.Redis:
     return client
 
 
+def broker_key(broker: str) -> str:
+    """Return the name of the hash of the quotes that one broker gave. They never mix with others:
+    what a broker quotes is the broker's, and simulated prices are not.
+    """
+    return f"{QUOTES_KEY}:{broker}"
+
+
 class LatestQuotes:
     """Reads and writes the shared latest quotes; remembers what it read for when Redis is away."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str = QUOTES_KEY) -> None:
+        self.key = key
         self._client: redis.Redis | None = None
         self._seen: dict[int, Quote] = {}
 
@@ -51,7 +60,7 @@ class LatestQuotes:
         if not wanted:
             return {}
         try:
-            bodies: list[Any] = self._redis().hmget(QUOTES_KEY, [str(pk) for pk in wanted])
+            bodies: list[Any] = self._redis().hmget(self.key, [str(pk) for pk in wanted])
         except redis.RedisError:
             logger.warning("Redis is away: using the quotes seen last")
             return {pk: self._seen[pk] for pk in wanted if pk in self._seen}
@@ -62,6 +71,20 @@ class LatestQuotes:
     def encoded(self, quotes: Iterable[Quote]) -> Mapping[str, bytes]:
         """Return the hash fields of quotes, for a writer that pipelines them with more."""
         return {str(quote.instrument_id): _encoder.encode(quote) for quote in quotes}
+
+    def write(self, quotes: Iterable[Quote]) -> None:
+        """Share quotes with the other processes. Without Redis only this one has them."""
+        news = {quote.instrument_id: quote for quote in quotes}
+        if not news:
+            return
+        self._seen.update(news)
+        try:
+            pipe = self._redis().pipeline(transaction=False)
+            pipe.hset(self.key, mapping=self.encoded(news.values()))  # type: ignore[arg-type]
+            pipe.expire(self.key, BROKER_SECONDS)
+            pipe.execute()
+        except redis.RedisError:
+            logger.warning("Redis is away: the latest quotes stay in this process")
 
     def _redis(self) -> redis.Redis:
         if self._client is None:

@@ -12,10 +12,11 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from django.conf import settings
 
+from brokerages.registry import is_venue
 from brokerages.types import Candle, InstrumentRef, Quote
 from marketdata import selectors
-from marketdata.calendar import IST, trading_date
-from marketdata.latest import LatestQuotes
+from marketdata.calendar import IST, Phase, trading_date
+from marketdata.latest import LatestQuotes, broker_key
 from marketdata.sources.base import INTERVALS, DataSource, Listing
 from marketdata.sources.clock import AlwaysOpen, ExchangeHours
 from marketdata.sources.simulated import SimulatedSource
@@ -24,6 +25,7 @@ from marketdata.sources.simulated import SimulatedSource
 STALE_SECONDS = 5.0
 
 _shared = LatestQuotes()
+_of_brokers: dict[str, LatestQuotes] = {}
 _source: DataSource | None = None
 _source_of: tuple[object, ...] = ()
 
@@ -67,6 +69,33 @@ def quotes_latest(refs: Iterable[InstrumentRef]) -> list[Quote]:
         return list(_shared.read(ref.id for ref in wanted).values())
     now = datetime.now(UTC)
     return source.quotes((selectors.listing_by_id(ref.id) for ref in wanted), now)
+
+
+def broker_latest(broker: str) -> LatestQuotes:
+    """Return the quotes that a broker gave lately, to whomever: from its stream or when asked."""
+    return _of_brokers.setdefault(broker, LatestQuotes(broker_key(broker)))
+
+
+def quote_for_order(broker: str, ref: InstrumentRef) -> Quote | None:
+    """Return the quote that an order at ``broker`` is checked against.
+
+    A real broker's own, if a fresh one is at hand: its orders are never measured by simulated
+    prices. None means that no price rule applies here; the broker has its own.
+    """
+    if is_venue(broker):
+        return quote_latest(ref)
+    quote = broker_latest(broker).read([ref.id]).get(ref.id)
+    return None if quote is None or is_stale(quote, datetime.now(UTC)) else quote
+
+
+def takes_orders(broker: str, ref: InstrumentRef, at: datetime) -> bool:
+    """Whether orders for the running session are taken at ``at``: where the market runs inside the
+    platform while it matches, at real brokers also in the phases around it.
+    """
+    if is_venue(broker) or settings.SIMULATED_SESSION == "always":
+        return market_open(ref, at)
+    listing = selectors.listing_by_id(ref.id)
+    return selectors.calendar_current().phase_at(listing.group, at) is not Phase.CLOSED
 
 
 def candles_latest(ref: InstrumentRef, interval: str, limit: int) -> list[Candle]:

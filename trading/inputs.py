@@ -15,13 +15,14 @@ from rest_framework.exceptions import ParseError, ValidationError
 
 from brokerages.types import InstrumentRef, OrderType, Product, Segment, Side, Validity
 from marketdata.selectors import ref_by_key
-from trading.risk import OrderTerms
+from trading.risk import MAX_LEGS, OrderTerms
 
 T = TypeVar("T")
 
 _NULL = msgspec.Raw(b"null")
 # no sign, no exponent, no NaN; what is stored has four decimals
 AMOUNT = re.compile(r"[0-9]{1,10}(\.[0-9]{1,4})?")
+_FINEST_PERCENT = Decimal("0.01")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _AT = re.compile(r" - at `\$\.?(?P<field>[^`\[.]*)[^`]*`$")
 _NAMED = re.compile(r"field `(?P<field>[^`]*)`")
@@ -39,6 +40,9 @@ class OrderPlaceInput(msgspec.Struct, forbid_unknown_fields=True):
     price: msgspec.Raw = _NULL
     trigger_price: msgspec.Raw = _NULL
     disclosed_quantity: int = 0
+    after_market: bool = False
+    iceberg_legs: int = 0
+    market_protection: msgspec.Raw = _NULL
     client_order_id: str | None = None
     connection_id: UUID | None = None
 
@@ -92,6 +96,9 @@ def order_terms(body: OrderPlaceInput) -> OrderTerms:
         price=amount("price", body.price),
         trigger_price=amount("trigger_price", body.trigger_price),
         disclosed_quantity=whole("disclosed_quantity", body.disclosed_quantity, low=0),
+        after_market=body.after_market,
+        iceberg_legs=whole("iceberg_legs", body.iceberg_legs, low=0, high=MAX_LEGS),
+        market_protection=percent("market_protection", body.market_protection),
     )
 
 
@@ -133,9 +140,9 @@ def default_product(ref: InstrumentRef) -> Product:
     return Product.CNC if ref.segment is Segment.EQUITY else Product.NRML
 
 
-def whole(name: str, value: int, *, low: int = 1) -> int:
-    if not low <= value <= 10_000_000:
-        raise ValidationError({name: [f"Must be a whole number from {low} to 10000000."]})
+def whole(name: str, value: int, *, low: int = 1, high: int = 10_000_000) -> int:
+    if not low <= value <= high:
+        raise ValidationError({name: [f"Must be a whole number from {low} to {high}."]})
     return value
 
 
@@ -155,6 +162,18 @@ def amount(name: str, raw: msgspec.Raw) -> Decimal | None:
             {name: ["Must be a plain number above 0 with at most four decimals, such as 1450.05."]}
         )
     return Decimal(text)
+
+
+def percent(name: str, raw: msgspec.Raw) -> Decimal | None:
+    """Read a percentage above 0 and at most 100 with two decimals; null is None.
+
+    Raises:
+        ValidationError: it is anything else.
+    """
+    value = amount(name, raw)
+    if value is not None and (not 0 < value <= 100 or value % _FINEST_PERCENT):
+        raise ValidationError({name: ["Must be a percentage from 0.01 to 100."]})
+    return value
 
 
 def key(name: str, text: str) -> str:

@@ -18,8 +18,9 @@ from trading.pnl import OpenQuantity, average, unrealised
 ORDER_FIELDS = (
     "id", "client_order_id", "connection_id", "connection__broker", "instrument_id", "side",
     "order_type", "product", "validity", "quantity", "filled_quantity", "fill_value", "price",
-    "trigger_price", "disclosed_quantity", "status", "status_message", "status_code",
-    "broker_order_id", "exchange_order_id", "source", "version", "created_at", "updated_at",
+    "trigger_price", "disclosed_quantity", "after_market", "iceberg_legs", "market_protection",
+    "status", "status_message", "status_code", "status_advice", "broker_order_id",
+    "exchange_order_id", "source", "version", "created_at", "updated_at",
 )  # fmt: skip
 """What `order_output` needs, as ``values()`` names."""
 
@@ -36,6 +37,11 @@ def rupees(amount: Decimal | None) -> str | None:
         return None
     text = f"{amount:.4f}"
     return text[:-2] if text.endswith("00") else text
+
+
+def plain(percent: Decimal | None) -> str | None:
+    """Return a percentage as a decimal string without trailing zeros."""
+    return None if percent is None else f"{percent.normalize():f}"
 
 
 def order_output(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,9 +65,13 @@ def order_output(row: Mapping[str, Any]) -> dict[str, Any]:
         "price": rupees(row["price"]),
         "trigger_price": rupees(row["trigger_price"]),
         "disclosed_quantity": row["disclosed_quantity"],
+        "after_market": row["after_market"],
+        "iceberg_legs": row["iceberg_legs"],
+        "market_protection": plain(row["market_protection"]),
         "status": row["status"],
         "status_message": row["status_message"],
         "status_code": row["status_code"],
+        "status_advice": row["status_advice"],
         "broker_order_id": row["broker_order_id"],
         "exchange_order_id": row["exchange_order_id"],
         "source": row["source"],

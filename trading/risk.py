@@ -23,6 +23,7 @@ from brokerages.types import (
 
 MAX_QUANTITY = 10_000_000
 MAX_PRICE = Decimal(10_000_000)
+MAX_LEGS = 50  # brokers take fewer; what is too many is theirs to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ class OrderTerms:
     price: Decimal | None = None
     trigger_price: Decimal | None = None
     disclosed_quantity: int = 0
+    after_market: bool = False
+    iceberg_legs: int = 0
+    market_protection: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,11 @@ def why_denied(
         or _why_bad_product(terms)
         or (
             None
-            if is_open
+            if is_open or terms.after_market
             else Denial("market_closed", f"{terms.instrument.key}: the market is closed now.")
         )
         or _why_bad_quantity(terms)
+        or _why_bad_parts(terms)
         or _why_bad_prices(terms)
         or _why_outside_band(terms, quote)
     )
@@ -110,7 +115,7 @@ def _why_bad_quantity(terms: OrderTerms) -> Denial | None:
             f"Quantity must be a multiple of the lot size {instrument.lot_size}.",
             {"lot_size": instrument.lot_size},
         )
-    if instrument.freeze_quantity and quantity > instrument.freeze_quantity:
+    if instrument.freeze_quantity and _largest_part(terms) > instrument.freeze_quantity:
         return Denial(
             "freeze_quantity",
             f"The exchange takes at most {instrument.freeze_quantity} units in one order.",
@@ -122,6 +127,41 @@ def _why_bad_quantity(terms: OrderTerms) -> Denial | None:
         )
     if terms.disclosed_quantity and terms.validity is Validity.IOC:
         return Denial("disclosed_quantity", "An IOC order cannot disclose only a part.")
+    return None
+
+
+def _largest_part(terms: OrderTerms) -> int:
+    """Return the units of the largest order that the exchange sees: an iceberg's legs are orders of
+    their own, in whole lots.
+    """
+    if not terms.iceberg_legs:
+        return terms.quantity
+    lots = -(-terms.quantity // terms.instrument.lot_size)
+    return -(-lots // terms.iceberg_legs) * terms.instrument.lot_size
+
+
+def _why_bad_parts(terms: OrderTerms) -> Denial | None:
+    lots = terms.quantity // terms.instrument.lot_size
+    if terms.iceberg_legs and not 2 <= terms.iceberg_legs <= min(lots, MAX_LEGS):
+        return Denial(
+            "iceberg_legs",
+            f"An iceberg has 2 to {MAX_LEGS} legs, and each at least one lot.",
+            {"lots": lots},
+        )
+    if terms.iceberg_legs and (terms.disclosed_quantity or terms.validity is Validity.IOC):
+        return Denial("iceberg_legs", "An iceberg is a DAY order that discloses its legs.")
+    if terms.after_market and terms.validity is Validity.IOC:
+        return Denial("validity_not_allowed", "An after-market order cannot be IOC.")
+    if terms.market_protection is not None:
+        if terms.order_type.has_price:
+            return Denial(
+                "market_protection_not_allowed",
+                f"A {terms.order_type} order has a price and takes no market protection.",
+            )
+        if not 0 < terms.market_protection <= 100:
+            return Denial(
+                "market_protection", "The market protection must be a percentage from 0.01 to 100."
+            )
     return None
 
 

@@ -13,6 +13,7 @@ from brokerages.serializers import FundsOutput
 from brokerages.types import OrderType, Product, Side, Validity
 from trading.inputs import AMOUNT
 from trading.order_states import OrderStatus
+from trading.risk import MAX_LEGS
 
 
 @extend_schema_field(
@@ -65,9 +66,15 @@ class OrderOutput(serializers.Serializer):
     price = serializers.CharField(allow_null=True)
     trigger_price = serializers.CharField(allow_null=True)
     disclosed_quantity = serializers.IntegerField()
+    after_market = serializers.BooleanField()
+    iceberg_legs = serializers.IntegerField(help_text="0: shown as a whole.")
+    market_protection = serializers.CharField(allow_null=True, help_text="Percent.")
     status = serializers.ChoiceField(_choices(OrderStatus))
     status_message = serializers.CharField(allow_blank=True)
     status_code = serializers.CharField(allow_blank=True)
+    status_advice = serializers.CharField(
+        allow_blank=True, help_text="What can be done about a refusal."
+    )
     broker_order_id = serializers.CharField(allow_blank=True)
     exchange_order_id = serializers.CharField(allow_blank=True)
     source = serializers.CharField()  # type: ignore[assignment]
@@ -95,6 +102,20 @@ class OrderPlaceBody(serializers.Serializer):
     price = AmountField(required=False, allow_null=True, help_text="LIMIT and SL only.")
     trigger_price = AmountField(required=False, allow_null=True, help_text="SL and SL-M only.")
     disclosed_quantity = serializers.IntegerField(min_value=0, max_value=10_000_000, required=False)
+    after_market = serializers.BooleanField(
+        required=False, help_text="Kept for the next session, where the broker offers it."
+    )
+    iceberg_legs = serializers.IntegerField(
+        min_value=0,
+        max_value=MAX_LEGS,
+        required=False,
+        help_text="Sent in so many parts, where the broker offers it. 0: as a whole.",
+    )
+    market_protection = AmountField(
+        required=False,
+        allow_null=True,
+        help_text="MARKET and SL-M only: how far from the last price it may fill, in percent.",
+    )
     client_order_id = serializers.RegexField(
         r"^[A-Za-z0-9_-]{1,64}$", required=False, allow_null=True
     )
@@ -136,7 +157,11 @@ class OrderPreviewOutput(serializers.Serializer):
     estimated_price = serializers.CharField(allow_null=True)
     estimated_value = serializers.CharField(allow_null=True)
     margin_required = serializers.CharField(allow_null=True)
+    charges = serializers.CharField(allow_null=True, help_text="As far as the broker states them.")
     available_funds = serializers.CharField(allow_null=True)
+    source = serializers.CharField(  # type: ignore[assignment]
+        allow_null=True, help_text="Where the estimated price is from."
+    )
     simulated = serializers.BooleanField(allow_null=True)
     denied = DenialOutput(allow_null=True)
 

@@ -71,9 +71,13 @@ class OrderEdit:
         *,
         message: str = "",
         code: str = "",
+        advice: str = "",
         data: dict[str, Any] | None = None,
     ) -> bool:
-        """Move the order by the table and note it; return False when the pair changes nothing."""
+        """Move the order by the table and note it; return False when the pair changes nothing.
+
+        ``message`` is the reason in the broker's words or ours, ``advice`` what the user can do.
+        """
         order = self.order
         after = next_status(OrderStatus(order.status), trigger)
         if after is None:
@@ -84,7 +88,7 @@ class OrderEdit:
             )
         order.status = after.value
         if message or code:
-            order.status_message, order.status_code = message, code
+            order.status_message, order.status_code, order.status_advice = message, code, advice
         order.closed_at = timezone.now() if after in CLOSED else None
         self.note(kind, message=message, data=data)
         return True
@@ -168,8 +172,8 @@ _ENTRY = ENTRY_INSERT % dict.fromkeys(_ENTRY_NAMES, "%s")
 _UPDATE = """
 UPDATE trading_order SET quantity = %s, price = %s, trigger_price = %s, order_type = %s,
     validity = %s, disclosed_quantity = %s, status = %s, status_message = %s, status_code = %s,
-    filled_quantity = %s, fill_value = %s, broker_order_id = %s, exchange_order_id = %s,
-    version = %s, updated_at = %s, closed_at = %s
+    status_advice = %s, filled_quantity = %s, fill_value = %s, broker_order_id = %s,
+    exchange_order_id = %s, version = %s, updated_at = %s, closed_at = %s
 WHERE id = %s
 """
 
@@ -179,8 +183,9 @@ def order_write(order: Order) -> Write:
     return _UPDATE, [
         order.quantity, order.price, order.trigger_price, order.order_type,
         order.validity, order.disclosed_quantity, order.status, order.status_message,
-        order.status_code, order.filled_quantity, order.fill_value, order.broker_order_id,
-        order.exchange_order_id, order.version, order.updated_at, order.closed_at, order.pk,
+        order.status_code, order.status_advice, order.filled_quantity, order.fill_value,
+        order.broker_order_id, order.exchange_order_id, order.version, order.updated_at,
+        order.closed_at, order.pk,
     ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from brokerages.base import BrokerAdapter
 from brokerages.errors import BrokerError, NotSent, OutcomeUnknown, RateLimited, Refused
 from brokerages.services import adapter_for
 from brokerages.types import OrderAck, OrderChange, OrderRequest, OrderType, Product, Side, Validity
-from marketdata.selectors import ref_by_id
+from marketdata.broker_refs import ref_of_order
 from trading.models import Order, OrderCommand
 from trading.order_states import CLOSED, OrderStatus, OrderTrigger
 from trading.services import notifications
@@ -111,6 +111,7 @@ def command_send(claim: Claim) -> float:
         return 0
     try:
         adapter = adapter_for(order.connection_id)
+        request = stored_request(order, claim.broker)
     except Refused as e:
         _settle_refused(claim, e)
         return 0
@@ -125,7 +126,7 @@ def command_send(claim: Claim) -> float:
         )
         raise
     try:
-        ack = _send(adapter, claim)
+        ack = _send(adapter, claim, request)
     except RateLimited as e:
         _settle_not_sent(claim, e)
         return e.retry_after
@@ -143,25 +144,27 @@ def command_send(claim: Claim) -> float:
     return 0
 
 
-def _send(adapter: BrokerAdapter, claim: Claim) -> OrderAck | None:
+def _send(adapter: BrokerAdapter, claim: Claim, request: OrderRequest) -> OrderAck | None:
     order = claim.order
     if claim.kind == Kind.PLACE:
-        return adapter.place_order(stored_request(order))
+        return adapter.place_order(request)
     if not order.broker_order_id:
         raise NotSent(
             "The broker's order id is not known yet.", broker=claim.broker, code=NO_BROKER_ID
         )
     if claim.kind == Kind.CANCEL:
-        return adapter.cancel_order(order.broker_order_id, stored_request(order))
+        return adapter.cancel_order(order.broker_order_id, request)
     change = stored_change(claim.terms or {})
-    return adapter.modify_order(order.broker_order_id, change, stored_request(order))
+    return adapter.modify_order(order.broker_order_id, change, request)
 
 
-def stored_request(order: Order) -> OrderRequest:
-    """Return the broker request of a stored order: strings become the closed vocabulary again."""
+def stored_request(order: Order, broker: str | None = None) -> OrderRequest:
+    """Return the broker request of a stored order: strings become the closed vocabulary again, and
+    the instrument is in the words of its broker (which is looked up unless ``broker`` says it).
+    """
     return OrderRequest(
         client_order_id=order.tag,
-        instrument=ref_by_id(order.instrument_id),
+        instrument=ref_of_order(broker or order.connection.broker, order.instrument_id),
         side=Side(order.side),
         quantity=order.quantity,
         order_type=OrderType(order.order_type),
@@ -170,6 +173,9 @@ def stored_request(order: Order) -> OrderRequest:
         price=order.price,
         trigger_price=order.trigger_price,
         disclosed_quantity=order.disclosed_quantity,
+        after_market=order.after_market,
+        iceberg_legs=order.iceberg_legs,
+        market_protection=order.market_protection,
     )
 
 
@@ -221,16 +227,39 @@ def _settle_refused(claim: Claim, error: Refused) -> None:
             return
         code = error.code or type(error).__name__
         if claim.kind == Kind.PLACE:
-            edit.trigger(OrderTrigger.REJECT, "REJECTED", message=error.message, code=code)
+            edit.trigger(
+                OrderTrigger.REJECT,
+                "REJECTED",
+                message=error.message,
+                code=code,
+                advice=error.advice,
+                data={"advice": error.advice} if error.advice else None,
+            )
             _audit(edit, "order.rejected", error.message)
-            notifications.order_notify(edit, "order_rejected", error.message)
+            notifications.order_notify(edit, "order_rejected", advised(error))
         elif claim.kind == Kind.CANCEL:
             edit.trigger(
-                OrderTrigger.CANCEL_REFUSED, "CANCEL_REFUSED", message=error.message, code=code
+                OrderTrigger.CANCEL_REFUSED,
+                "CANCEL_REFUSED",
+                message=error.message,
+                code=code,
+                advice=error.advice,
             )
         else:
-            edit.note("MODIFY_REFUSED", message=error.message)
+            edit.note(
+                "MODIFY_REFUSED",
+                message=error.message,
+                data={"advice": error.advice} if error.advice else None,
+            )
         edit.save()
+
+
+def advised(error: BrokerError) -> str:
+    """Return the broker's words, and what the user can do."""
+    message = error.message.rstrip()
+    if not error.advice or not message:
+        return message or error.advice
+    return f"{message} {error.advice}" if message[-1] in ".!?" else f"{message}. {error.advice}"
 
 
 def _settle_not_sent(claim: Claim, error: BrokerError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,7 +21,9 @@ from audit.sql import Statement
 from brokerages.registry import adapter_class
 from brokerages.selectors import ConnectionBrief
 from brokerages.types import ZERO, OrderRequest, OrderType, Product, Side, Validity
-from marketdata.quotes import market_open, quote_latest, trading_day
+from marketdata.broker_refs import ref_at_broker
+from marketdata.errors import NotAtBroker
+from marketdata.quotes import quote_for_order, takes_orders, trading_day
 from marketdata.selectors import ref_by_id
 from trading import push
 from trading.errors import IdempotencyMismatch, NotFound, OrderDenied, OrderStateConflict
@@ -50,13 +52,22 @@ def new_tag() -> str:
 
 
 def order_denial(connection: ConnectionBrief, terms: OrderTerms, *, now: datetime) -> Denial | None:
-    """Return why the order cannot be taken: the broker's capabilities, then our own rules."""
+    """Return why the order cannot be taken: the broker's capabilities, then our own rules, by the
+    lot, tick and freeze quantity that the instrument has at this broker.
+    """
+    broker, ref = connection.broker, terms.instrument
     request = order_request(terms, tag="")
-    if reason := adapter_class(connection.broker).capabilities.why_not(request):
+    if reason := adapter_class(broker).capabilities.why_not(request):
         return Denial(*reason)
-    ref = terms.instrument
+    try:
+        theirs = ref_at_broker(broker, ref.id)
+    except NotAtBroker as e:
+        return Denial(e.code, e.message)
     return why_denied(
-        terms, today=trading_day(now), is_open=market_open(ref, now), quote=quote_latest(ref)
+        terms if theirs is ref else replace(terms, instrument=theirs),
+        today=trading_day(now),
+        is_open=takes_orders(broker, ref, now),
+        quote=quote_for_order(broker, ref),
     )
 
 
@@ -73,6 +84,9 @@ def order_request(terms: OrderTerms, *, tag: str) -> OrderRequest:
         price=terms.price,
         trigger_price=terms.trigger_price,
         disclosed_quantity=terms.disclosed_quantity,
+        after_market=terms.after_market,
+        iceberg_legs=terms.iceberg_legs,
+        market_protection=terms.market_protection,
     )
 
 
@@ -81,14 +95,15 @@ WITH placed AS (
     INSERT INTO trading_order (
         id, user_id, connection_id, instrument_id, idempotency_key, client_order_id, fingerprint,
         tag, side, order_type,
-        product, validity, quantity, price, trigger_price, disclosed_quantity, status,
-        status_message, status_code,
+        product, validity, quantity, price, trigger_price, disclosed_quantity, after_market,
+        iceberg_legs, market_protection, status, status_message, status_code,
         filled_quantity, fill_value, broker_order_id, exchange_order_id, source, version,
         created_at, updated_at
     ) VALUES (
         %(id)s, %(user_id)s, %(connection_id)s, %(instrument_id)s, %(idempotency_key)s,
         %(client_order_id)s, %(fingerprint)s, %(tag)s, %(side)s, %(order_type)s, %(product)s,
         %(validity)s, %(quantity)s, %(price)s, %(trigger_price)s, %(disclosed_quantity)s,
+        %(after_market)s, %(iceberg_legs)s, %(market_protection)s,
         'PENDING', '', '', 0, 0, '', '', %(source)s, 1, %(now)s, %(now)s
     ) ON CONFLICT DO NOTHING RETURNING id
 ), command AS (
@@ -152,6 +167,9 @@ def order_place(
         "price": terms.price,
         "trigger_price": terms.trigger_price,
         "disclosed_quantity": terms.disclosed_quantity,
+        "after_market": terms.after_market,
+        "iceberg_legs": terms.iceberg_legs,
+        "market_protection": terms.market_protection,
         "source": source,
         "now": now,
         "lane": lane,
@@ -328,6 +346,9 @@ def _changed_terms(order: Order, changes: Mapping[str, Any]) -> OrderTerms:
         price=price,
         trigger_price=trigger_price,
         disclosed_quantity=changes.get("disclosed_quantity", order.disclosed_quantity),
+        after_market=order.after_market,
+        iceberg_legs=order.iceberg_legs,
+        market_protection=None if order_type.has_price else order.market_protection,
     )
 
 
@@ -356,9 +377,15 @@ def _fingerprint(connection_id: UUID, terms: OrderTerms) -> bytes:
         connection_id.hex, terms.instrument.key, terms.side, terms.quantity, terms.order_type,
         terms.product,
         terms.validity, _canonical(terms.price), _canonical(terms.trigger_price),
-        terms.disclosed_quantity,
+        terms.disclosed_quantity, *_variant(terms),
     )  # fmt: skip
     return hashlib.sha256("|".join(str(part) for part in parts).encode()).digest()
+
+
+def _variant(terms: OrderTerms) -> tuple[Any, ...]:
+    """Return what makes it another order than the plain one; nothing for a plain one."""
+    found = (terms.after_market, terms.iceberg_legs, _canonical(terms.market_protection))
+    return found if any(found) else ()
 
 
 def _canonical(amount: Decimal | None) -> str:
@@ -380,7 +407,17 @@ def _audited(symbol: str, broker: str, terms: OrderTerms) -> dict[str, Any]:
         "validity": terms.validity.value,
         "price": _text(terms.price),
         "trigger_price": _text(terms.trigger_price),
+        **_audited_variant(terms),
     }
+
+
+def _audited_variant(terms: OrderTerms) -> dict[str, Any]:
+    found = {
+        "after_market": terms.after_market,
+        "iceberg_legs": terms.iceberg_legs,
+        "market_protection": _text(terms.market_protection),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _placed_output(values: Mapping[str, Any], connection: ConnectionBrief) -> dict[str, Any]:
@@ -394,6 +431,7 @@ def _placed_output(values: Mapping[str, Any], connection: ConnectionBrief) -> di
             "status": OrderStatus.PENDING.value,
             "status_message": "",
             "status_code": "",
+            "status_advice": "",
             "broker_order_id": "",
             "exchange_order_id": "",
             "version": 1,
