@@ -9,9 +9,11 @@ it. Importing this module imports the SDK.
 from __future__ import annotations
 
 import io
+import socket
 import ssl
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +21,8 @@ from typing import Any, TypeVar
 import requests
 from kiteconnect import KiteConnect
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 
 from brokerages.adapters.zerodha import failures, market
@@ -33,6 +37,66 @@ LARGEST_ANSWER = 128 * 1024 * 1024  # an instrument list has some ten
 HIDDEN = "[redacted]"
 
 
+class _Watch:
+    """The end of one request. The limits of `requests` hold for each piece of an answer: one that
+    comes byte by byte could take for ever.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self.socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _cut(self) -> None:
+        self.over = True
+        if self.socket is not None:
+            try:
+                # that of the class: an encrypted socket's own would take its state from under
+                # whoever reads
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+            except OSError:
+                return  # closed meanwhile
+
+
+_watch: ContextVar[_Watch] = ContextVar("_watch")
+
+
+class _Plain(HTTPConnection):
+    def getresponse(self) -> Any:
+        _watch.get().socket = self.sock
+        return super().getresponse()
+
+
+class _Secure(HTTPSConnection):
+    def getresponse(self) -> Any:
+        _watch.get().socket = self.sock
+        return super().getresponse()
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that are watched, and no second try."""
+
+    def __init__(self) -> None:
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
+        super().init_poolmanager(*arguments, **named)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+
+
 class OneTrySession(requests.Session):
     """Sends each request once. ``sent`` says whether the present one may have left us, ``answer``
     is what came back.
@@ -42,24 +106,32 @@ class OneTrySession(requests.Session):
         super().__init__()
         self.trust_env = False
         for scheme in ("https://", "http://"):
-            self.mount(scheme, HTTPAdapter(max_retries=0))
+            self.mount(scheme, _Adapter())
         self.begin()
 
-    def begin(self, seconds: float = TOTAL_SECONDS) -> None:
+    def begin(self, seconds: float | None = None) -> None:
         """Forget the last request; the next may take ``seconds`` in all."""
-        self.seconds, self.sent = seconds, False
+        self.seconds, self.sent = seconds or TOTAL_SECONDS, False
         self.answer: requests.Response | None = None
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         kwargs |= {
             "allow_redirects": False,
             "timeout": (CONNECT_SECONDS, READ_SECONDS),
-            "stream": True,  # so that the time limit holds while the body comes
+            "stream": True,  # so that the whole body comes under the watch, here
         }
-        deadline = time.monotonic() + self.seconds
+        watch = _Watch(self.seconds)
+        before = _watch.set(watch)
         self.sent = True
-        response = super().send(request, **kwargs)
-        response.raw = io.BytesIO(_body(response.raw, deadline))
+        try:
+            response = super().send(request, **kwargs)
+            body = _body(response.raw)
+        finally:
+            watch.stop()
+            _watch.reset(before)
+        if watch.over:
+            raise TimeoutError("the answer took too long")
+        response.raw = io.BytesIO(body)
         exactly = partial(response.json, parse_float=Decimal, parse_constant=_no_number)
         response.json = exactly  # type: ignore[method-assign]
         self.answer = response
@@ -87,9 +159,10 @@ class KiteClient:
         ask: Callable[[Any], T],
         *,
         of_order: bool = False,
-        seconds: float = TOTAL_SECONDS,
+        seconds: float | None = None,
     ) -> T:
-        """Return what ``ask`` makes of one request. ``of_order``: the request names an order.
+        """Return what ``ask`` makes of one request, which may take ``seconds`` in all.
+        ``of_order``: it names an order.
 
         Raises:
             BrokerError: by what is proved of the request.
@@ -155,19 +228,15 @@ def wire_number(number: Decimal) -> float | int:
     return int(number) if number == number.to_integral_value() else float(number)
 
 
-def _body(raw: Any, deadline: float) -> bytes:
+def _body(raw: Any) -> bytes:
     """Read an answer to its end.
 
     Raises:
-        TimeoutError: not within the time.
         ValueError: too long to be one.
     """
     body = bytearray()
     while chunk := raw.read1(CHUNK, decode_content=True):
         body += chunk
-        if time.monotonic() > deadline:
-            raw.close()
-            raise TimeoutError("the answer took too long")
         if len(body) > LARGEST_ANSWER:
             raw.close()
             raise ValueError("the answer is too long")

@@ -153,7 +153,8 @@ def failure_of(
         return NotSent(words, broker=BROKER, code="being_processed")
     error = _match(_ORDER_WORDS, words) if of_order else None
     error = error or _match(_WORDS, words) or _TYPES.get(status, {}).get(kind)
-    error = error or _match(_LAST_WORDS, words)
+    if error is None and status == 400:
+        error = _match(_LAST_WORDS, words)
     if error is None and status in _NO_SUCH_CALL:
         error = OrderNotFound if of_order else Refused
     return unknown(words, code) if error is None else error(words, broker=BROKER, code=code)

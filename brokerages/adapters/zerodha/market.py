@@ -228,7 +228,7 @@ def instrument_rows(data: bytes | str) -> Iterator[dict[str, str]]:
     """
     text = data.decode("utf-8") if isinstance(data, bytes) else data
     reader = csv.DictReader(io.StringIO(text))
-    if not _COLUMNS <= set(reader.fieldnames or ()):
+    if _COLUMNS - set(reader.fieldnames or ()):
         raise ValueError("not an instrument list")
     return reader
 
