@@ -21,6 +21,7 @@ from brokerages.limiter import Pacer, pace_of
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.registry import UnknownBroker, adapter_class
 from brokerages.services.guard import paced
+from brokerages.services.scrubbing import scrubbed
 from brokerages.types import SessionToken
 
 SESSION_FIELD = "session"
@@ -114,7 +115,7 @@ def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> Brok
         day_end=ports.day_end,
         pace=pace,
     )
-    adapter = cls(context, credentials, token)
+    adapter = scrubbed(cls(context, credentials, token))
     return paced(adapter, pace) if isinstance(pace, Pacer) else adapter
 
 
