@@ -17,6 +17,7 @@ from django.conf import settings
 from config import processes, servers
 
 SECONDS = 90
+RUNNING = {b"config.webserver", b"config.worker", b"run_feed", b"run_order_stream"}
 
 
 class Platform:
@@ -66,7 +67,7 @@ class Platform:
                 continue
             if f"VAR_DIR={self.data}".encode() in environ.split(b"\0"):
                 for word in words:
-                    if word in {b"config.webserver", b"config.worker", b"run_feed"}:
+                    if word in RUNNING:
                         found[word.decode()] = int(entry.name)
         return found
 
@@ -98,7 +99,7 @@ def get(url):
 def test_life_of_an_embedded_platform(platform):
     url = platform.start()
     assert set(get(f"{url}/readyz")["parts"].values()) == {"ok"}
-    first_pids = platform.until(lambda: len(found := platform.children()) == 3 and found)
+    first_pids = platform.until(lambda: len(found := platform.children()) == len(RUNNING) and found)
 
     # A second start in the same folder is told where the first one is.
     second = subprocess.run(
@@ -110,7 +111,7 @@ def test_life_of_an_embedded_platform(platform):
     # A child that dies is started again, and callers only wait meanwhile.
     os.kill(first_pids["config.webserver"], signal.SIGKILL)
     assert get(f"{url}/readyz")["status"] == "ok"
-    again = platform.until(lambda: len(found := platform.children()) == 3 and found)
+    again = platform.until(lambda: len(found := platform.children()) == len(RUNNING) and found)
     assert again["config.webserver"] != first_pids["config.webserver"]
     assert again["config.worker"] == first_pids["config.worker"]
 

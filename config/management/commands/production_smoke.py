@@ -24,7 +24,7 @@ from django.core.management.base import BaseCommand, CommandError
 from config import scratch, secretfile
 from config.supervisor import Child
 
-STARTED = ("web", "stream", "worker-io", "worker-cpu", "beat", "feed")
+STARTED = ("web", "stream", "worker-io", "worker-cpu", "beat", "feed", "order-stream")
 START_SECONDS = 90.0
 DEMO_SECONDS = 240.0
 HOST = "sauda.invalid"

@@ -108,6 +108,9 @@ class Command(BaseCommand):
         self._wait_for_answer(f"{url}/livez", FIRST_ANSWER_SECONDS)
         with contextlib.suppress(ConfigurationError):  # /health goes on telling what is missing
             self._wait_for_answer(f"{url}/health", ALL_WELL_SECONDS, b'"status":"ok"')
+        # Not before: nobody has a broker session in the first second, and all start on few cores.
+        self.children.append(Child("order-stream", [*manage, "run_order_stream"], env, 15.0))
+        self.children[-1].start()
         logins = emulated.introduce(ports, url)
         facts = {"pid": os.getpid(), "url": url, "mail": str(settings.MAIL_FOLDER)}
         self.lock.write(facts | ({"brokers": logins} if logins else {}))
