@@ -134,6 +134,10 @@ def check_request(request: OrderRequest) -> None:
             broker=BROKER,
             code="after_market",
         )
+    if request.iceberg_legs:
+        raise NotSupported(
+            "The paper broker does not take iceberg orders.", broker=BROKER, code="iceberg"
+        )
     if not request.client_order_id or len(request.client_order_id) > 40:
         raise _invalid("client_order_id", "An order needs a tag of 1 to 40 characters.")
     if instrument.kind is InstrumentKind.INDEX:

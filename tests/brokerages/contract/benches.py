@@ -171,6 +171,8 @@ class EmulatedBench(Bench):
     wire: ClassVar[Wire]
     dialect_name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
+    notices_silence: ClassVar[bool] = True
+    silence_reason: ClassVar[str] = ""
     users: int = 0
     paced: list[Pace] = field(default_factory=list)
 
@@ -328,6 +330,14 @@ class EmulatedBench(Bench):
         pattern = getattr(self.wire, what) if hasattr(self.wire, what) else what
         return self.server.faults.add(kind, pattern, **options)
 
+    def cut_sockets(self) -> None:
+        """Cut every open socket without a word."""
+        self.server.call(self._cut_sockets)
+
+    def _cut_sockets(self) -> None:
+        for socket in list(self.dialect.sockets):
+            socket.abort()
+
     def sent(self, what: str = "place") -> int:
         return self.server.recorder.count(getattr(self.wire, what))
 
@@ -411,6 +421,60 @@ class ZerodhaBench(EmulatedBench):
         return str(app.api_secret)
 
 
+class UpstoxBench(EmulatedBench):
+    name, dialect_name = "upstox", "Upstox"
+    options = {"heartbeat": 0.1}
+    wire = Wire(
+        place="POST /v3/order/place",
+        modify="PUT /v3/order/modify",
+        cancel="DELETE /v3/order/cancel",
+        find="GET /v2/order/history",
+        book="GET /v2/order/retrieve-all",
+        fills="GET /v2/order/trades/get-trades-for-day",
+        quotes="GET /v[23]/market-quote/*",
+        history="GET /v3/historical-candle/*",
+        instruments="GET /market-quote/instruments/*",
+        session="GET /v2/user/profile",
+        mint="POST /v2/login/authorization/token",
+    )
+
+    def broker_words(self, instrument: Instrument) -> tuple[str, str]:
+        from tests.emulators.upstox.words import key_of
+
+        return instrument.symbol, key_of(instrument)
+
+    def enroll(self, user_id: str) -> dict[str, str]:
+        from tests.emulators.upstox.dialect import API_KEY, API_SECRET
+
+        self.dialect.account(user_id)
+        return {"api_key": API_KEY, "api_secret": API_SECRET}
+
+    def grant(self, adapter: BrokerAdapter, user_id: str) -> str | None:
+        code: str = self.dialect.code(user_id, adapter.credentials["api_key"], REDIRECT)
+        return code
+
+    def end_session(self, adapter: BrokerAdapter) -> None:
+        assert adapter.token
+        self.dialect.end_sessions(adapter.token.broker_user_id)
+
+    def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from brokerages.adapters.upstox import client, stream
+
+        monkeypatch.setattr(client, "READ_SECONDS", HURRY)
+        quick = stream.Patience(first_delay=0.1, beat=HURRY, silence=HURRY, opening=2)
+        monkeypatch.setattr(stream, "Patience", lambda: quick)
+
+    def say(self, monkeypatch: pytest.MonkeyPatch, stage: Stage, word: str) -> None:
+        from tests.emulators.upstox import words
+
+        monkeypatch.setitem(words.STATUS, stage, word)
+
+    def postbacks_to(self, url: str) -> str:
+        app = next(iter(self.dialect.apps.values()))
+        app.postback_url = url
+        return str(app.api_secret)
+
+
 class GrowwBench(EmulatedBench):
     name, dialect_name = "groww", "Groww"
     wire = Wire(
@@ -446,6 +510,9 @@ class GrowwBench(EmulatedBench):
 
         monkeypatch.setitem(client.Client.__init__.__kwdefaults__, "timeout", HURRY)
 
+    def cut_sockets(self) -> None:
+        self.dialect.drop_feeds()
+
     def say(self, monkeypatch: pytest.MonkeyPatch, stage: Stage, word: str) -> None:
         from tests.emulators.groww import words
 
@@ -455,6 +522,7 @@ class GrowwBench(EmulatedBench):
 BENCHES: dict[str, Callable[[pytest.FixtureRequest], Bench]] = {
     "paper": PaperBench,
     "zerodha": ZerodhaBench,
+    "upstox": UpstoxBench,
     "groww": GrowwBench,
 }
 
