@@ -419,8 +419,8 @@ class GrowwAdapter(BrokerAdapter):
         if flow != "approval":
             return refusal
         return Refused(
-            f"{refusal.message.rstrip('.')}. Approve the API key on Groww's API keys page first: it has to be "
-            "done every day.",
+            f"{refusal.message.rstrip('.')}. Approve the API key on Groww's API keys page first: "
+            "it has to be done every day.",
             broker=BROKER,
             code=refusal.code,
         )

@@ -314,7 +314,9 @@ def parse_fills(
     for position, row in enumerate(rows):
         if row["trade_status"] not in EXECUTED_TRADES:
             if row["trade_status"] != "CANCELLED":
-                logger.error("groww reports a trade status that we do not know: %.40r", row)
+                logger.error(
+                    "groww reports a trade status that we do not know: %.40r", row["trade_status"]
+                )
             continue
         number = str(row.get("exchange_trade_id") or row.get("groww_trade_id") or "")
         number = number or f"{report.broker_order_id}-{position}"
