@@ -129,16 +129,25 @@ def change_form(change: OrderChange, request: OrderRequest) -> dict[str, Any]:
     """Return the arguments of ``modify_order`` beside the order's id.
 
     Raises:
+        NotSupported: a new quantity of an iceberg. Nothing was sent.
         InvalidOrder: terms that Kite never takes. Nothing was sent.
     """
     form: dict[str, Any] = {
         "variety": variety_of(request),
-        "quantity": change.quantity,
         "order_type": change.order_type.value,
         "validity": change.validity.value,
         **_prices(change.order_type, change.price, change.trigger_price),
         **_protection(change.order_type, request.market_protection),
     }
+    if not request.iceberg_legs:
+        form["quantity"] = change.quantity
+    elif change.quantity != request.quantity:
+        # a change goes to the leg that rests now: the total in it would be that leg's
+        raise NotSupported(
+            "Zerodha cannot change the quantity of an iceberg order. Cancel it and place another.",
+            broker=BROKER,
+            code="not_supported",
+        )
     if change.disclosed_quantity or request.disclosed_quantity:
         form["disclosed_quantity"] = change.disclosed_quantity
     return form

@@ -297,8 +297,12 @@ def test_iceberg_is_one_order_with_all_its_fills(kite: EmulatorServer, adapter: 
     assert sum(fill.quantity for fill in fills) == 500
     assert {(f.broker_order_id, f.client_order_id) for f in fills} == {(number, TAG)}
 
-    change = OrderChange(250, OrderType.LIMIT, Validity.DAY, Decimal(99))
+    change = OrderChange(1000, OrderType.LIMIT, Validity.DAY, Decimal(99))
     adapter.modify_order(number, change, request)
+    (leg,) = [row for row in kite.exchange.orders if row.alive]  # the third of the four
+    assert (leg.quantity, leg.price) == (250, 99)
+    with pytest.raises(NotSupported):
+        adapter.modify_order(number, replace(change, quantity=500), request)
     adapter.cancel_order(number, request)
     report = adapter.fetch_order(number, request)
     assert report is not None
