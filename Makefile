@@ -18,7 +18,7 @@ define install
 		|| $(BIN)/python -m pip install -q --no-deps --require-hashes -r $(1)
 endef
 
-.PHONY: run demo admin test check fuzz bench production-smoke requirements
+.PHONY: run demo admin test contract check fuzz bench production-smoke requirements
 
 run: $(VENV)/embedded
 	@$(MANAGE) run_embedded $(OPTIONS)
@@ -31,6 +31,10 @@ admin: $(VENV)/embedded
 
 test: $(VENV)/dev
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+
+# Every broker against the same checks: the matrix, and exit code 1 if one fails.
+contract: $(VENV)/dev
+	@$(BIN)/python -m tests.brokerages.contract -n $(WORKERS) $(ARGS)
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

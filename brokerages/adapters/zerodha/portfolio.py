@@ -104,9 +104,11 @@ def holding_reports(rows: Sequence[Mapping[str, Any]]) -> list[HoldingReport]:
 
 
 def funds(data: Mapping[str, Any]) -> Funds:
-    """Read ``GET /user/margins/equity``: ``net`` backs new orders, ``debits`` are in use."""
+    """Read ``GET /user/margins/equity``: ``net`` backs new orders, ``debits`` are in use. A day's
+    profit can turn debits negative: then nothing is.
+    """
     available = money_down(data["net"])
-    used = money_up(data["utilised"]["debits"])
+    used = max(money_up(data["utilised"]["debits"]), ZERO)
     return Funds(available=available, used=used, total=available + used)
 
 

@@ -171,6 +171,7 @@ class EmulatedBench(Bench):
     wire: ClassVar[Wire]
     dialect_name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
+    unknown_token: ClassVar[str] = "1"  # of an instrument that is not listed
     notices_silence: ClassVar[bool] = True
     silence_reason: ClassVar[str] = ""
     users: int = 0
@@ -423,6 +424,7 @@ class ZerodhaBench(EmulatedBench):
 
 class UpstoxBench(EmulatedBench):
     name, dialect_name = "upstox", "Upstox"
+    unknown_token = "NSE_EQ|INE999Z01010"
     options = {"heartbeat": 0.1}
     wire = Wire(
         place="POST /v3/order/place",

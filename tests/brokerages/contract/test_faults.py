@@ -1,4 +1,4 @@
-"""What each way to fail proves. The emulator's record is the judge: one request, whatever happens."""
+"""What each way to fail proves. The emulator's record is the judge: one request, always."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_instrument_that_the_broker_does_not_know_is_left_out(bench, adapter):
     need_quotes(adapter, QuoteDepth.LTP)
     unknown = replace(
         bench.share, id=9999, symbol="NOTHING", isin="INE999Z01010",
-        broker_symbol="NOTHING", broker_token="NSE_EQ|INE999Z01010" if bench.name == "upstox" else "1",
+        broker_symbol="NOTHING", broker_token=bench.unknown_token,
     )  # fmt: skip
     quotes = adapter.fetch_quotes([bench.share, unknown], QuoteDepth.LTP)
     assert [quote.instrument_id for quote in quotes] == [bench.share.id]
