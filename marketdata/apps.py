@@ -13,11 +13,15 @@ class MarketDataConfig(AppConfig):
         """
         from brokerages import ports
         from brokerages.events import session_opened
-        from marketdata import quotes, selectors, tasks
+        from brokerages.models import BrokerConnection
+        from marketdata import broker_prices, quotes, selectors, tasks
 
         ports.provide_quotes(quotes.quote_latest)
         ports.provide_sessions(quotes.Sessions())
         session_opened.connect(tasks.when_session_opened, dispatch_uid="marketdata.instruments")
+        post_save.connect(
+            broker_prices.forget, sender=BrokerConnection, dispatch_uid="marketdata.prices"
+        )
         for name in ("Instrument", "TradingSession"):
             model = self.get_model(name)
             post_save.connect(selectors.clear_tables, sender=model, dispatch_uid=f"tables-{name}")

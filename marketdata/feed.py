@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -23,6 +24,8 @@ from django.db import DatabaseError, close_old_connections
 
 from brokerages.types import InstrumentKind, Quote
 from marketdata import quotes, selectors
+from marketdata.broker_feed import SEPARATOR, BrokerTicks, broker_symbol
+from marketdata.calendar import trading_date
 from marketdata.channels import channel_name
 from marketdata.latest import QUOTES_KEY, LatestQuotes, connect
 from marketdata.sources.base import DataSource, Listing
@@ -63,6 +66,7 @@ class Feed:
         self._redis = connect(timeout=1.0)
         self._channel = channel_name(CHANNEL, settings.REDIS_URL)
         self._latest = LatestQuotes()
+        self._brokers = BrokerTicks()
         self._seen: dict[int, int] = {}
         self._chosen: dict[str, Listing] = {}
         self._chosen_at = 0.0
@@ -102,9 +106,14 @@ class Feed:
             logger.info("feed: %s", "publishing" if leading else "another feed publishes; waiting")
             self._seen.clear()
         if not leading:
+            if self._brokers.lines:
+                self._brokers.close()
             return 0
+        names = [name.decode() for name in wanted]
+        self._brokers.follow(name for name in names if SEPARATOR in name)
+        self.published += self._publish_brokers()
         source = self._source()
-        listings = self._listings(wanted, source)
+        listings = self._listings([name for name in names if SEPARATOR not in name], source)
         at = datetime.fromtimestamp(now, UTC)
         changed = list(source.ticks(listings, at, self._seen)) if source else []
         if source is not None and changed:
@@ -122,10 +131,24 @@ class Feed:
         pipe.publish(self._channel, _encoder.encode(batch))
         pipe.execute()
 
+    def _publish_brokers(self) -> int:
+        """Publish what brokers pushed since the last cycle; return how many ticks that were."""
+        by_broker: dict[str, list[tuple[str, Quote]]] = {}
+        for broker, key, quote in self._brokers.take():
+            by_broker.setdefault(broker, []).append((key, quote))
+        for broker, changed in by_broker.items():
+            latest = quotes.broker_latest(broker)
+            known = latest.read(quote.instrument_id for _, quote in changed)
+            news = [(key, _with_limits(quote, known)) for key, quote in changed]
+            latest.write(quote for _, quote in news)
+            batch = [[broker_symbol(broker, key), tick_output(key, quote)] for key, quote in news]
+            self._redis.publish(self._channel, _encoder.encode(batch))
+        return sum(map(len, by_broker.values()))
+
     def _source(self) -> DataSource | None:
         return self._fixed or quotes.source_current()
 
-    def _listings(self, wanted: Iterable[bytes], source: DataSource | None) -> Iterable[Listing]:
+    def _listings(self, wanted: Iterable[str], source: DataSource | None) -> Iterable[Listing]:
         """Return what to publish: shares, indices, futures, options near the money, and what is
         wanted.
         """
@@ -134,8 +157,7 @@ class Feed:
             self._chosen_at = now
             self._chosen = {x.key: x for x in choose(selectors.listings_active(), source)}
         more = {}
-        for symbol in wanted:
-            key = symbol.decode()
+        for key in wanted:
             if key not in self._chosen and (listing := selectors.listing_by_key(key)) is not None:
                 more[key] = listing
         return [*self._chosen.values(), *more.values()] if more else self._chosen.values()
@@ -150,11 +172,26 @@ class Feed:
         return min(max(2 * pause, 0.1), LONGEST_PAUSE) * random.uniform(0.75, 1.0)  # noqa: S311
 
     def _release(self) -> None:
+        self._brokers.close()
         try:
             self._redis.eval(_RELEASE, 1, LEASE_KEY, self.name)
             self._redis.close()
         except (redis.RedisError, OSError):
             logger.info("feed: Redis is away; the lease ends by itself")
+
+
+def _with_limits(quote: Quote, known: dict[int, Quote]) -> Quote:
+    """Return the quote with the day's price limits, where it was pushed without: orders are checked
+    against them, and they were read with an earlier quote of the day.
+    """
+    before = known.get(quote.instrument_id)
+    if (
+        before is None
+        or quote.upper_circuit is not None
+        or trading_date(before.at) != trading_date(quote.at)
+    ):
+        return quote
+    return replace(quote, lower_circuit=before.lower_circuit, upper_circuit=before.upper_circuit)
 
 
 def choose(listings: Iterable[Listing], source: DataSource | None) -> list[Listing]:

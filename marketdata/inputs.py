@@ -93,22 +93,38 @@ def quote_items(body: Any) -> dict[str, Listing | None]:
 
 
 def _listing(number: int, item: QuoteItem) -> tuple[str, Listing | None]:
-    if item.symbol is not None:
-        if item.exchange_token is not None:
-            raise _wrong(number, "Give either symbol or exchange_token.")
-        return item.symbol, selectors.listing_by_key(item.symbol)
-    if item.exchange_token is None:
-        raise _wrong(number, "symbol, or exchange_token with exchange, is needed.")
-    exchange = (item.exchange or "").upper()
-    if exchange not in Exchange.__members__:
-        raise _wrong(number, f"exchange must be one of {', '.join(Exchange)}.")
-    kind = (item.instrument_type or "EQ").upper()
-    if kind in _DERIVATIVES:
-        exchange = _DERIVATIVES_OF.get(exchange, exchange)
-    elif kind not in _TYPES:
-        raise _wrong(number, f"instrument_type {kind[:20]!r} is not known.")
-    token = str(item.exchange_token)
-    return token, selectors.listing_by_token(exchange, token)
+    try:
+        return instrument_asked(
+            item.symbol, item.exchange_token, item.exchange, item.instrument_type
+        )
+    except ValidationError as e:
+        raise ValidationError({str(number): e.detail}) from e
+
+
+def instrument_asked(
+    symbol: str | None, exchange_token: str | int | None, exchange: str | None, kind: str | None
+) -> tuple[str, Listing | None]:
+    """Return the name that an instrument was asked by, and its listing: None where there is none.
+
+    Raises:
+        ValidationError: neither a symbol nor a number with its exchange.
+    """
+    if symbol is not None:
+        if exchange_token is not None:
+            raise ValidationError(["Give either symbol or exchange_token."])
+        return symbol, selectors.listing_by_key(symbol)
+    if exchange_token is None:
+        raise ValidationError(["symbol, or exchange_token with exchange, is needed."])
+    place = (exchange or "").upper()
+    if place not in Exchange.__members__:
+        raise ValidationError([f"exchange must be one of {', '.join(Exchange)}."])
+    word = (kind or "EQ").upper()
+    if word in _DERIVATIVES:
+        place = _DERIVATIVES_OF.get(place, place)
+    elif word not in _TYPES:
+        raise ValidationError([f"instrument_type {word[:20]!r} is not known."])
+    token = str(exchange_token)
+    return token, selectors.listing_by_token(place, token)
 
 
 def symbols(text: str) -> dict[str, Listing | None]:
@@ -123,8 +139,8 @@ def symbols(text: str) -> dict[str, Listing | None]:
     return {key: selectors.listing_by_key(key) for key in keys}
 
 
-def broker_type(query: Mapping[str, str]) -> None:
-    """Check the broker that was named, if any.
+def broker_type(query: Mapping[str, str]) -> str | None:
+    """Return the broker that was named, if any.
 
     Raises:
         ValidationError: no such broker.
@@ -132,6 +148,7 @@ def broker_type(query: Mapping[str, str]) -> None:
     name = query.get("broker_type")
     if name is not None and name not in BROKER_NAMES:
         raise ValidationError({"broker_type": [f"Must be one of {', '.join(BROKER_NAMES)}."]})
+    return name
 
 
 def offset_of(cursor: str) -> int:

@@ -9,26 +9,34 @@ from decimal import Decimal
 from typing import Any
 
 from brokerages.types import BookLevel, Candle, InstrumentKind, Quote, QuoteDepth
-from marketdata.calendar import Calendar, Phase, SessionGroup, trading_date
+from marketdata.broker_prices import Answers
+from marketdata.calendar import IST, Calendar, Phase, SessionGroup, trading_date
 from marketdata.models import Instrument, Watchlist
 from marketdata.quotes import is_stale, quotes_latest
 from marketdata.sources.base import Listing
 
 _CENT = Decimal("0.01")
+_NO_QUOTE = "no_quote", "There is no quote of this instrument yet."
 
 
 def quotes_output(
-    asked: Mapping[str, Listing | None], depth: QuoteDepth, now: datetime
+    asked: Mapping[str, Listing | None],
+    depth: QuoteDepth,
+    now: datetime,
+    answers: Answers | None = None,
 ) -> dict[str, Any]:
-    """Return a quote, or an error, by the name that each instrument was asked by."""
-    refs = [listing.ref for listing in asked.values() if listing is not None]
-    found = {quote.instrument_id: quote for quote in quotes_latest(refs)}
+    """Return a quote, or an error, by the name that each instrument was asked by: what a broker
+    answered, or the platform's own.
+    """
+    if answers is None:
+        refs = [listing.ref for listing in asked.values() if listing is not None]
+        answers = Answers({quote.instrument_id: quote for quote in quotes_latest(refs)})
     data: dict[str, Any] = {}
     for name, listing in asked.items():
         if listing is None:
             data[name] = _error("unknown_instrument", "There is no such instrument.")
-        elif (quote := found.get(listing.ref.id)) is None:
-            data[name] = _error("no_quote", "There is no quote of this instrument yet.")
+        elif (quote := answers.quotes.get(listing.ref.id)) is None:
+            data[name] = _error(*answers.errors.get(listing.ref.id, _NO_QUOTE))
         else:
             data[name] = quote_output(listing, quote, depth, now)
     return data
@@ -158,6 +166,21 @@ def candle_output(candle: Candle) -> dict[str, Any]:
         "low": candle.low,
         "close": candle.close,
         "volume": candle.volume,
+    }
+
+
+def history_output(candle: Candle) -> dict[str, Any]:
+    """Return a candle in the words of the history path: numbers as decimal strings, times in
+    India.
+    """
+    return {
+        "datetime": candle.start.astimezone(IST),
+        "open": candle.open,
+        "high": candle.high,
+        "low": candle.low,
+        "close": candle.close,
+        "volume": candle.volume,
+        "oi": candle.open_interest,
     }
 
 

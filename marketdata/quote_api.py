@@ -22,13 +22,16 @@ from rest_framework.views import APIView
 
 from brokerages.types import QuoteDepth
 from marketdata import inputs, serializers
-from marketdata.answers import answer, errors
+from marketdata.answers import answer, broker_errors, user_id
+from marketdata.broker_prices import prices_from, quotes_fetch
 from marketdata.outputs import quotes_output
 
 BROKER_TYPE = OpenApiParameter(
     "broker_type",
     OpenApiTypes.STR,
-    description="A broker's name. Prices come from the platform's own source for every broker.",
+    description="A broker's name; the user's default connection if left out. Prices come through "
+    "the user's own session there, unless the connection takes its prices from elsewhere; for paper"
+    " they are the platform's own.",
 )
 _LTP: dict[str, Any] = {
     "symbol": "NSE:RELIANCE",
@@ -88,12 +91,18 @@ class _QuoteApi(APIView):
     depth: ClassVar[QuoteDepth]
 
     def post(self, request: Request) -> HttpResponse:
-        inputs.broker_type(request.query_params)
-        return _answer(inputs.quote_items(request.data), self.depth)
+        broker = inputs.broker_type(request.query_params)
+        return _answer(request, inputs.quote_items(request.data), self.depth, broker)
 
 
-def _answer(asked: Any, depth: QuoteDepth) -> HttpResponse:
-    data = quotes_output(asked, depth, datetime.now(UTC))
+def _answer(
+    request: Request, asked: Any, depth: QuoteDepth, broker: str | None = None
+) -> HttpResponse:
+    connection, answers = prices_from(user_id(request), broker), None
+    if connection is not None:
+        known = [listing.ref.id for listing in asked.values() if listing is not None]
+        answers = quotes_fetch(connection, known, depth)
+    data = quotes_output(asked, depth, datetime.now(UTC), answers)
     return answer({"status": "success", "data": data})
 
 
@@ -106,7 +115,7 @@ def _schema(operation_id: str, summary: str, output: type[fields.Serializer], ex
         "that is not known, or has no quote, has an `error` there instead; the rest is answered.",
         parameters=[BROKER_TYPE],
         request={"application/json": inputs.QUOTE_ITEMS},
-        responses={200: _data(output), **errors(400, 401, 413, 415)},
+        responses={200: _data(output), **broker_errors(400, 401, 413, 415)},
         examples=[
             OpenApiExample(
                 "By exchange token",
@@ -167,7 +176,7 @@ class QuotesApi(APIView):
                 description="1 to 500, separated by commas, e.g. NSE:RELIANCE,NSE:INFY.",
             )
         ],
-        responses={200: _data(serializers.FullQuoteOutput), **errors(400, 401)},
+        responses={200: _data(serializers.FullQuoteOutput), **broker_errors(400, 401)},
         examples=[
             OpenApiExample(
                 "Found",
@@ -177,4 +186,5 @@ class QuotesApi(APIView):
         ],
     )
     def get(self, request: Request) -> HttpResponse:
-        return _answer(inputs.symbols(request.query_params.get("symbols", "")), QuoteDepth.FULL)
+        asked = inputs.symbols(request.query_params.get("symbols", ""))
+        return _answer(request, asked, QuoteDepth.FULL)

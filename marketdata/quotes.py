@@ -16,6 +16,7 @@ from brokerages.registry import is_venue
 from brokerages.types import Candle, InstrumentRef, Quote
 from marketdata import selectors
 from marketdata.calendar import IST, Phase, trading_date
+from marketdata.errors import NoPrices
 from marketdata.latest import LatestQuotes, broker_key
 from marketdata.sources.base import INTERVALS, DataSource, Listing
 from marketdata.sources.clock import AlwaysOpen, ExchangeHours
@@ -23,6 +24,8 @@ from marketdata.sources.simulated import SimulatedSource
 
 # A quote older than this does not back an order: the feed or its source has stopped.
 STALE_SECONDS = 5.0
+# How far back candles are computed in one go: within a day, and by days.
+LONGEST_COMPUTED = (timedelta(days=31), timedelta(days=367))
 
 _shared = LatestQuotes()
 _of_brokers: dict[str, LatestQuotes] = {}
@@ -115,6 +118,29 @@ def candles_latest(ref: InstrumentRef, interval: str, limit: int) -> list[Candle
         if len(found) >= limit:
             break
     return found[-limit:]
+
+
+def candles_between(
+    ref: InstrumentRef, interval: str, start: datetime, end: datetime
+) -> list[Candle]:
+    """Return the candles of the platform's own source that start in [start, end), oldest first.
+
+    Raises:
+        NoPrices: the source keeps no candles, or none of this interval.
+    """
+    source = source_current()
+    if source is None:
+        raise NoPrices("The platform's source of prices keeps no candles.", code="no_candles")
+    if interval not in INTERVALS:
+        raise NoPrices(
+            f"The platform's own prices have candles of {', '.join(INTERVALS)}.",
+            code="interval_not_supported",
+        )
+    if end - start > LONGEST_COMPUTED[interval == "1d"]:
+        raise NoPrices(
+            "The platform's own prices go back a month, by days a year.", code="span_too_long"
+        )
+    return source.candles(selectors.listing_by_id(ref.id), interval, start, end)
 
 
 def is_stale(quote: Quote, now: datetime) -> bool:

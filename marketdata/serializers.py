@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from brokerages.types import Exchange, InstrumentKind
+from marketdata.history_inputs import WORDS
 from marketdata.sources.base import INTERVALS
 
 PRICE = "Rupees, a decimal string."
@@ -35,7 +37,10 @@ def _choices(enum: Any) -> list[str]:
 
 
 class QuoteReasonOutput(serializers.Serializer):
-    code = serializers.ChoiceField(["unknown_instrument", "no_quote"])
+    code = serializers.CharField(
+        help_text="`unknown_instrument`, `no_quote`, `instrument_not_at_broker`, "
+        "`instruments_not_loaded`, or the broker's own."
+    )
     message = serializers.CharField()
 
 
@@ -237,3 +242,54 @@ class WatchlistUpdateInput(serializers.Serializer):
 
 class WatchlistItemInput(serializers.Serializer):
     position = WholeField(min_value=0, max_value=10_000, required=False)
+
+
+class MasterRowOutput(serializers.Serializer):
+    symbol = serializers.CharField(help_text="The key used everywhere, e.g. NSE:RELIANCE.")
+    exchange = serializers.CharField()
+    segment = serializers.CharField()
+    trading_symbol = serializers.CharField()
+    exchange_token = serializers.CharField(allow_blank=True)
+    instrument_type = serializers.ChoiceField(_choices(InstrumentKind))
+    name = serializers.CharField()
+    isin = serializers.CharField(allow_blank=True)
+    underlying = serializers.CharField(allow_blank=True)
+    expiry = serializers.DateField(allow_null=True)
+    strike = serializers.CharField(allow_null=True)
+    tick_size = serializers.CharField(help_text="Rupees, at this broker.")
+    lot_size = serializers.IntegerField(help_text="Units, at this broker.")
+    freeze_quantity = serializers.IntegerField(allow_null=True, help_text="Units.")
+    broker_symbol = serializers.CharField(help_text="The broker's own name for it.")
+    broker_token = serializers.CharField(allow_blank=True, help_text="The broker's own number.")
+
+
+class MasterDataOutput(serializers.Serializer):
+    status = serializers.CharField()
+    data = MasterRowOutput(many=True)  # type: ignore[assignment]
+
+
+class HistoryCandleOutput(serializers.Serializer):
+    datetime = serializers.DateTimeField(help_text="When it begins, in Indian time.")
+    open = serializers.CharField(help_text=PRICE)
+    high = serializers.CharField()
+    low = serializers.CharField()
+    close = serializers.CharField()
+    volume = serializers.IntegerField(help_text="Units.")
+    oi = serializers.IntegerField(allow_null=True, help_text="Open interest, where there is any.")
+
+
+@extend_schema_field({"oneOf": [{"type": "string", "maxLength": 60}, {"type": "integer"}]})
+class NumberField(serializers.CharField):
+    """An exchange's own number, as text or as a number."""
+
+
+class HistoryBody(serializers.Serializer):
+    """For the API documents; read by `marketdata.history_inputs`."""
+
+    exchange = serializers.ChoiceField(_choices(Exchange), required=False)
+    exchange_token = NumberField(required=False, help_text="With `exchange`; or give `symbol`.")
+    instrument_type = serializers.CharField(max_length=60, required=False)
+    symbol = serializers.CharField(max_length=60, required=False, help_text="E.g. NSE:RELIANCE.")
+    interval = serializers.CharField(help_text=f"One of {', '.join(WORDS)}.")
+    from_date = serializers.CharField(max_length=60, help_text="2025-01-01 or 2025-01-01 09:15:00.")
+    to_date = serializers.CharField(max_length=60)

@@ -2,12 +2,14 @@
 
 from django.urls import path
 
-from marketdata import api, quote_api, watchlist_api
+from marketdata import api, broker_api, quote_api, watchlist_api
 
 urlpatterns = [
     path("ltp-quote", quote_api.LtpQuoteApi.as_view(), name="quotes-ltp"),
     path("ohlc-quote", quote_api.OhlcQuoteApi.as_view(), name="quotes-ohlc"),
     path("full-mkt-quote", quote_api.FullQuoteApi.as_view(), name="quotes-full"),
+    path("master-data", broker_api.MasterDataApi.as_view(), name="master-data"),
+    path("historical-data", broker_api.HistoricalDataApi.as_view(), name="historical-data"),
     path("quotes", quote_api.QuotesApi.as_view(), name="quotes"),
     path("instruments", api.InstrumentsApi.as_view(), name="instruments"),
     path("instruments/<str:key>", api.InstrumentApi.as_view(), name="instrument"),
