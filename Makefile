@@ -24,7 +24,7 @@ run: $(VENV)/embedded
 	@$(MANAGE) run_embedded $(OPTIONS)
 
 demo: $(VENV)/embedded
-	@$(MANAGE) demo $(ARGS)
+	@$(MANAGE) demo $(if $(BROKERS),--brokers $(BROKERS)) $(ARGS)
 
 admin: $(VENV)/embedded
 	@$(if $(DATA),VAR_DIR=$(abspath $(DATA))) $(MANAGE) createsuperuser

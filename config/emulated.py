@@ -88,7 +88,7 @@ def _introduce(name: str, port: int, platform_url: str) -> dict[str, Any]:
         found["redirect_url"] = f"{platform_url}{CALLBACK}/{name}"
         app = {"api_key": found["api_key"], "redirect_url": found["redirect_url"]}
         _ask(port, "do/app", app)
-    return found
+    return found | {"url": f"http://127.0.0.1:{port}"}
 
 
 def _ask(port: int, lever: str, body: Mapping[str, Any] | None = None) -> Any:

@@ -62,11 +62,18 @@ def book_side(found: dict[str, Any], side: str) -> list[tuple[Decimal, int]]:
     return [(Decimal(level["price"]), level["quantity"]) for level in found["depth"][side]]
 
 
-def stream(run: Run) -> str:
-    """Watch the quote over the socket until several ticks came, each at its own time."""
+def follow(run: Run) -> str:
+    """Listen to the user's own events."""
     run.live = live = Live(run.api.url, run.api.access_token)
     for channel in ("orders", "positions", "notifications"):
         live.subscribe(channel)
+    return "orders, positions, notifications"
+
+
+def stream(run: Run) -> str:
+    """Watch the quote over the socket until several ticks came, each at its own time."""
+    follow(run)
+    live = run.socket
     live.subscribe("quotes", symbols=[run.symbol])
 
     def ticks() -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from django.conf import settings
 
@@ -25,9 +25,10 @@ LOG_LINES = 40
 class Platform:
     """``run_embedded`` on a free port, as a context."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+    def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
+        self._environment, self._arguments = environment, arguments
         self.url = ""
+        self.brokers: dict[str, dict[str, str]] = {}  # emulated ones: what connects to each
         self.mail_folder = Path()
 
     def __enter__(self) -> Self:
@@ -52,6 +53,7 @@ class Platform:
             Failed: it ended, or did not answer in time.
         """
         command = [*self._manage(), "run_embedded", "--port", "0", "--data", str(self.data)]
+        command += self._arguments
         self._child = processes.start(command, env=self._env, output=self._output)
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
@@ -60,6 +62,7 @@ class Platform:
             facts = self._facts()
             if "url" in facts:
                 self.url, self.mail_folder = facts["url"], Path(facts["mail"])
+                self.brokers = facts.get("brokers", {})
                 return
             time.sleep(0.05)
         raise Failed("a platform that starts", f"no answer within {START_SECONDS:.0f} s")
@@ -91,7 +94,7 @@ class Platform:
         for folder in (servers.socket_dir(self.data), servers.home(self.data), self.folder):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _facts(self) -> dict[str, str]:
+    def _facts(self) -> dict[str, Any]:
         try:
             found = json.loads((self.data / "platform.json").read_text())
         except (OSError, ValueError):

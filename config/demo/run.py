@@ -1,6 +1,7 @@
 """What the steps of one demo share."""
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -34,6 +35,7 @@ class Run:
     symbol: str = "NSE:RELIANCE"
     instrument: dict[str, Any] = field(default_factory=dict)
     connection_id: str = ""
+    broker: str = "paper"
     starting_funds: Decimal = Decimal(0)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)  # by what the demo calls them
 
@@ -72,6 +74,24 @@ class Run:
             answer,
         )
         found: dict[str, Any] = answer["data"][token]
+        return found
+
+    def eventually(
+        self,
+        what: str,
+        ask: Callable[[], Any],
+        wanted: Callable[[Any], bool],
+        seconds: float,
+    ) -> Any:
+        """Ask until the answer is ``wanted``, and return it.
+
+        Raises:
+            Failed: it was not, within ``seconds``.
+        """
+        until = time.monotonic() + seconds
+        while not wanted(found := ask()):
+            expect(time.monotonic() < until, f"{what} within {seconds:.0f} s", found)
+            time.sleep(0.25)
         return found
 
     def place(self, *, key: str | None = None, **order: Any) -> dict[str, Any]:

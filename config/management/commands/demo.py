@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from config.demo.brokers import trading_days
 from config.demo.client import Api
 from config.demo.platform import Platform
 from config.demo.replay import recorded_day
@@ -31,6 +32,11 @@ class Command(BaseCommand):
         )
         parser.add_argument("--replay", type=Path, help="recorded candles (CSV) to trade on")
         parser.add_argument("--speed", type=int, default=60, help="of the replay; 60 or more")
+        parser.add_argument(
+            "--brokers",
+            choices=["emulated"],
+            help="trade at emulated Zerodha, Upstox and Groww instead of the paper broker",
+        )
         parser.add_argument("--session", choices=["always", "exchange"], default="always")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -57,6 +63,8 @@ class Command(BaseCommand):
         steps: tuple[tuple[str, Step], ...] = TRADING_DAY
         if options["replay"]:
             steps = recorded_day(options["replay"], options["speed"])
+        if options["brokers"] and platform:
+            steps = trading_days(platform.brokers)
         for title, step in steps:
             report.run(title, lambda step=step: step(run))  # type: ignore[misc]
 
@@ -69,7 +77,8 @@ class Command(BaseCommand):
                 "REPLAY_FILE": str(options["replay"].absolute()),
                 "REPLAY_SPEED": str(options["speed"]),
             }
-        platform = stack.enter_context(Platform(environment))
+        arguments = ("--brokers", options["brokers"]) if options["brokers"] else ()
+        platform = stack.enter_context(Platform(environment, *arguments))
         stack.push(_show_log(platform, report))
 
         def start() -> str:
@@ -96,6 +105,8 @@ def _refuse_impossible(options: dict[str, Any]) -> None:
         raise CommandError("--url must start with http:// or https://")
     if options["mail_folder"] and not options["url"]:
         raise CommandError("--mail-folder belongs to --url")
+    if options["brokers"] and (options["url"] or options["replay"]):
+        raise CommandError("--brokers starts a platform of its own: without --url and --replay")
     if options["replay"] and not options["replay"].is_file():
         raise CommandError(f"no such file: {options['replay']}")
     if options["replay"] and options["speed"] < 60:
