@@ -20,10 +20,11 @@ HARMLESS = re.compile(
     re.I,
 )
 SECRET_NAME = re.compile(rf"(?:^|[_\-.]){_NAMES}s?$", re.I)
-# `name=value`, `name: value`, `"name": "value"`, `'name': 'value'`: the value is masked.
+# `name=value`, `name: value`, `"name": "value"`, `'name': 'value'`: the value is masked. Quotes may
+# have backslashes before them, as in the repr of a text that holds the repr of another.
 NAMED_VALUE = re.compile(
-    rf"(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]+[_\-])*{_NAMES}s?[\"']?\s*[=:]\s*)"
-    r"(?P<value>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&\"'(){}\[\]]+)",
+    rf"(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]+[_\-])*{_NAMES}s?\\*[\"']?\s*[=:]\s*)"
+    r"(?P<value>\\+\"[^\"\\]*\\+\"|\\+'[^'\\]*\\+'|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&\"'(){}\[\]]+)",
     re.I,
 )
 SHAPES = [
@@ -105,8 +106,8 @@ def _mask_named(found: re.Match[str]) -> str:
     name, value = found["name"], found["value"]
     if HARMLESS.match(name):
         return found[0]
-    quote = value[0] if value[:1] in {'"', "'"} else ""
-    bare = value.strip("\"'")
+    bare = value.strip("\\\"'")
+    quote = value[: len(value) - len(value.lstrip("\\\"'"))]
     # Words of prose and states, as in "token: expired" or "key: None", are no secrets.
     if bare.lower() in {
         "",

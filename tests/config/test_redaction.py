@@ -1,4 +1,5 @@
 import io
+import json
 import logging
 
 import pytest
@@ -82,3 +83,14 @@ def test_every_part_of_a_record_is_redacted():
     assert "canary" not in stream.getvalue()
     assert "ValueError" in stream.getvalue()
     assert '"n": [1]' in stream.getvalue()
+
+
+def test_quotes_may_be_escaped():
+    """As in the repr of an error whose words hold the repr of a request."""
+    for quote in ("'", '"'):
+        inner = {"totp": "JBSWY3DPEHPK3PXP", "pin": "4711", "user": "asha"}
+        text = repr(RuntimeError(f"sent {repr(inner).replace(chr(39), quote)} to 'them'"))
+        for line in (text, json.dumps(text), repr(json.dumps(text))):
+            assert "JBSWY3DPEHPK3PXP" not in redact(line), line
+            assert "4711" not in redact(line), line
+            assert "asha" in redact(line)
