@@ -5,6 +5,7 @@ The SDK is imported when the first call is made, never with this module.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from brokerages.adapters.zerodha import mapping, market, portfolio
-from brokerages.adapters.zerodha.values import BROKER
+from brokerages.adapters.zerodha.values import BROKER, each
 from brokerages.base import (
     BrokerAdapter,
     BrokerStream,
@@ -51,6 +52,8 @@ from brokerages.types import (
 
 if TYPE_CHECKING:
     from brokerages.adapters.zerodha.client import KiteClient
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -200,39 +203,33 @@ class ZerodhaAdapter(BrokerAdapter):
 
     def find_order(self, request: OrderRequest) -> OrderReport | None:
         """Look for the tag in the day's book: Kite has no other way to find an order by it."""
-        now = self.context.now()
-
-        def read(kite: Any) -> tuple[OrderReport | None, mapping.OrderBook]:
-            return mapping.find_tagged(kite.orders(), request.client_order_id, now)
-
-        report, self._book = self._ask(Pace.OTHER, read)
-        return report
+        book = self._read_book()
+        return self._found(book, book.find_tagged(request.client_order_id))
 
     def fetch_order(self, broker_order_id: str, request: OrderRequest) -> OrderReport | None:
-        reports = self.fetch_orders()
-        return next((r for r in reports if r.broker_order_id == broker_order_id), None)
+        book = self._read_book()
+        return self._found(book, book.find(broker_order_id))
 
     def fetch_orders(self) -> list[OrderReport]:
         """Return the day's orders, also those placed elsewhere. Orders on exchanges where Kite
         counts lots are left out.
         """
-        now = self.context.now()
-        self._book = self._ask(Pace.OTHER, lambda kite: mapping.order_book(kite.orders(), now))
-        return list(self._book.reports)
+        return list(self._read_book().reports)
 
     def fetch_fills(self) -> list[FillReport]:
         """Return the day's trades. They carry no tag: the order book is read for it, too, unless it
         was read before and has every order that traded.
         """
 
-        def read(kite: Any) -> list[FillReport]:
-            return mapping.fill_reports(kite.trades())
+        def read(kite: Any) -> tuple[list[FillReport], int]:
+            return each(kite.trades(), mapping.fill_report)
 
-        fills = self._ask(Pace.OTHER, read)
-        known = self._book.owners if self._book else {}
-        if any(fill.broker_order_id not in known for fill in fills):
-            self.fetch_orders()
-        return mapping.fills_of_orders(fills, self._book.owners if self._book else {})
+        fills, unread = self._ask(Pace.OTHER, read)
+        self._warn(unread, "trades")
+        book = self._book
+        if book is None or any(fill.broker_order_id not in book.owners for fill in fills):
+            book = self._read_book() if fills else None
+        return mapping.fills_of_orders(fills, book.owners if book else {})
 
     def fetch_positions(self) -> list[PositionReport]:
         return self._ask(Pace.OTHER, lambda kite: portfolio.position_reports(kite.positions()))
@@ -371,9 +368,27 @@ class ZerodhaAdapter(BrokerAdapter):
         """Return the leg of an iceberg that rests now: a change or cancel names it. The first is
         the one that we know.
         """
-        self.fetch_orders()
-        legs = self._book.live_legs if self._book else {}
-        return legs.get(broker_order_id, broker_order_id)
+        return self._read_book().live_legs.get(broker_order_id, broker_order_id)
+
+    def _read_book(self) -> mapping.OrderBook:
+        now = self.context.now()
+        book = self._ask(Pace.OTHER, lambda kite: mapping.order_book(kite.orders(), now))
+        self._warn(book.unread, "orders")
+        self._book = book
+        return book
+
+    def _found(self, book: mapping.OrderBook, report: OrderReport | None) -> OrderReport | None:
+        if report is None and book.unread:  # it may be one of those
+            raise OutcomeUnknown(
+                "A part of Zerodha's order book could not be read.",
+                broker=self.name,
+                code="unreadable",
+            )
+        return report
+
+    def _warn(self, unread: int, what: str) -> None:
+        if unread:
+            logger.warning("%s %s of Zerodha could not be read", unread, what)
 
     def _check_id(self, broker_order_id: str) -> None:
         if not mapping.is_order_id(broker_order_id):

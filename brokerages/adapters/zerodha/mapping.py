@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -19,6 +19,7 @@ from typing import Any
 from brokerages.adapters.zerodha.values import (
     BROKER,
     TICK_OF_TICKS,
+    each,
     moment,
     price,
     price_or_none,
@@ -315,52 +316,57 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class OrderBook:
-    """A complete read of the day's orders. ``owners`` tells by a row's id whose fills its are."""
+    """A read of the day's orders. ``owners`` tells by a row's id whose fills its are, ``tagged``
+    finds an order's id by any of its tags. With ``unread`` rows the read is not complete.
+    """
 
     reports: tuple[OrderReport, ...]
     owners: Mapping[str, Owner]
+    tagged: Mapping[str, str]
     live_legs: Mapping[str, str]  # by the first leg's id: the leg that rests now
+    unread: int
+
+    def find(self, broker_order_id: str) -> OrderReport | None:
+        return next((r for r in self.reports if r.broker_order_id == broker_order_id), None)
+
+    def find_tagged(self, tag: str) -> OrderReport | None:
+        """Return the order that carries ``tag``, in its ``tag`` or among its ``tags``."""
+        found = self.find(self.tagged.get(tag, ""))
+        return found and replace(found, client_order_id=tag)
 
 
-def order_book(rows: Sequence[Mapping[str, Any]], now: datetime) -> OrderBook:
+def order_book(rows: Any, now: datetime) -> OrderBook:
     """Read ``GET /orders``. The legs of an iceberg, each a row of its own, become one order under
     the id of its first leg, which is the one that the placement returned.
+
+    Raises:
+        ValueError: not a book, or nothing of it can be read.
     """
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
+
+    def keyed(row: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, Any]] | None:
         if row["exchange"] not in TRADED:
-            continue
-        leg = _iceberg(row)
-        key: tuple[str, ...] = ("order", _id(row["order_id"]))
-        if leg and tag_of(row):
-            key = ("iceberg", tag_of(row), str(row["tradingsymbol"]))
+            return None
+        order_report(row, now)  # a row that cannot be read is found here
+        if _iceberg(row) and tag_of(row):
+            return ("iceberg", tag_of(row), str(row["tradingsymbol"])), row
+        return ("order", _id(row["order_id"])), row
+
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    read, unread = each(rows, keyed)
+    for key, row in read:
         groups.setdefault(key, []).append(row)
-    reports, owners, live_legs = [], {}, {}
-    for group in groups.values():
-        group.sort(key=lambda row: whole(_iceberg(row).get("leg", 1)))
-        report = _merged(group, now)
-        reports.append(report)
+    merged, unmerged = each(list(groups.values()), lambda group: (_merged(group, now), group))
+    owners, tagged, live_legs = {}, {}, {}
+    for report, group in merged:
         for row in group:
             number = _id(row["order_id"])
             owners[number] = Owner(report.broker_order_id, report.client_order_id)
+            for tag in _given_tags(row):
+                tagged.setdefault(tag, report.broker_order_id)
             if status_of(row) in _LIVE:
                 live_legs[report.broker_order_id] = number
-    return OrderBook(tuple(reports), owners, live_legs)
-
-
-def find_tagged(
-    rows: Sequence[Mapping[str, Any]], tag: str, now: datetime
-) -> tuple[OrderReport | None, OrderBook]:
-    """Return the order that carries ``tag``, in its ``tag`` or among its ``tags``, and the whole
-    book.
-    """
-    book = order_book(rows, now)
-    for row in rows:
-        if tag and tag in (row.get("tag"), *_tags(row)) and row["exchange"] in TRADED:
-            owner = book.owners[_id(row["order_id"])]
-            found = next(r for r in book.reports if r.broker_order_id == owner.broker_order_id)
-            return replace(found, client_order_id=tag), book
-    return None, book
+    reports = tuple(report for report, _ in merged)
+    return OrderBook(reports, owners, tagged, live_legs, unread + unmerged)
 
 
 def is_leg(row: Mapping[str, Any]) -> bool:
@@ -390,28 +396,28 @@ def order_hint(row: Mapping[str, Any]) -> OrderHint:
     )
 
 
-def fill_reports(rows: Iterable[Mapping[str, Any]]) -> list[FillReport]:
-    """Read ``GET /trades``. Trades carry no tag; see `fills_of_orders`."""
-    fills = []
-    for row in rows:
-        if row["exchange"] not in TRADED:
-            continue
-        at = moment(row.get("fill_timestamp")) or moment(row.get("exchange_timestamp"))
-        if at is None:
-            raise ValueError("a trade without a time")
-        fills.append(
-            FillReport(
-                fill_id=_id(row["trade_id"]),
-                broker_order_id=_id(row["order_id"]),
-                client_order_id="",
-                exchange=Exchange(row["exchange"]),
-                side=Side(row["transaction_type"]),
-                quantity=whole(row["quantity"]),
-                price=price(row["average_price"]),
-                filled_at=at,
-            )
-        )
-    return fills
+def fill_report(row: Mapping[str, Any]) -> FillReport | None:
+    """Read one row of ``GET /trades``; None where Kite counts lots. Trades carry no tag, see
+    `fills_of_orders`.
+
+    Raises:
+        KeyError, TypeError, ValueError: not a trade.
+    """
+    if row["exchange"] not in TRADED:
+        return None
+    at = moment(row.get("fill_timestamp")) or moment(row.get("exchange_timestamp"))
+    if at is None:
+        raise ValueError("a trade without a time")
+    return FillReport(
+        fill_id=_id(row["trade_id"]),
+        broker_order_id=_id(row["order_id"]),
+        client_order_id="",
+        exchange=Exchange(row["exchange"]),
+        side=Side(row["transaction_type"]),
+        quantity=whole(row["quantity"]),
+        price=price(row["average_price"]),
+        filled_at=at,
+    )
 
 
 def fills_of_orders(fills: Iterable[FillReport], owners: Mapping[str, Owner]) -> list[FillReport]:
@@ -435,9 +441,14 @@ def tag_of(row: Mapping[str, Any]) -> str:
     """Return the tag that the order was placed with: ours if one has our shape, else the first
     that a person gave.
     """
-    tags = [t for t in (row.get("tag"), *_tags(row)) if t and not _SYSTEM_TAGS.fullmatch(str(t))]
-    ours = next((str(t) for t in tags if _OUR_TAG.fullmatch(str(t))), "")
-    return ours or (str(tags[0]) if tags else "")
+    tags = _given_tags(row)
+    return next((tag for tag in tags if _OUR_TAG.fullmatch(tag)), tags[0] if tags else "")
+
+
+def _given_tags(row: Mapping[str, Any]) -> list[str]:
+    """Return all tags but those that Kite adds."""
+    tags = [str(tag) for tag in (row.get("tag"), *_tags(row)) if tag]
+    return [tag for tag in tags if not _SYSTEM_TAGS.fullmatch(tag)]
 
 
 def _tags(row: Mapping[str, Any]) -> list[str]:
@@ -451,7 +462,9 @@ def _iceberg(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return leg if isinstance(leg, Mapping) else {}
 
 
-def _merged(group: Sequence[Mapping[str, Any]], now: datetime) -> OrderReport:
+def _merged(group: list[Mapping[str, Any]], now: datetime) -> OrderReport:
+    """Return one order of its rows, and leave these in the order of their legs."""
+    group.sort(key=lambda row: whole(_iceberg(row).get("leg", 1)))
     reports = [order_report(row, now) for row in group]
     first, last = reports[0], reports[-1]
     terms = _iceberg(group[-1])

@@ -10,6 +10,7 @@ from typing import Any
 
 from brokerages.adapters.zerodha.mapping import order_form
 from brokerages.adapters.zerodha.values import (
+    each,
     exact,
     money,
     money_down,
@@ -50,44 +51,43 @@ def position_reports(data: Mapping[str, Any]) -> list[PositionReport]:
     unrealised, also of a flat position, where nothing is left to realise: there it is realised.
     Products that only Kite has (CO, BO) are left out.
     """
-    reports = []
-    for row in data["net"]:
+
+    def read(row: Mapping[str, Any]) -> PositionReport | None:
         if row["exchange"] not in _EXCHANGES or row["product"] not in _PRODUCTS:
-            continue
+            return None
         units = exact(row["quantity"]) * exact(row.get("multiplier") or 1)
         realised, unrealised = money(row["realised"]), money(row["unrealised"])
         if not units:
             realised, unrealised = money(row["pnl"]), money(0)
-        reports.append(
-            PositionReport(
-                exchange=Exchange(row["exchange"]),
-                symbol=str(row["tradingsymbol"]),
-                product=Product(row["product"]),
-                quantity=whole(units),
-                average_price=price(row["average_price"]),
-                last_price=price_or_none(row.get("last_price")),
-                realised=realised,
-                unrealised=unrealised,
-            )
+        return PositionReport(
+            exchange=Exchange(row["exchange"]),
+            symbol=str(row["tradingsymbol"]),
+            product=Product(row["product"]),
+            quantity=whole(units),
+            average_price=price(row["average_price"]),
+            last_price=price_or_none(row.get("last_price")),
+            realised=realised,
+            unrealised=unrealised,
         )
-    return reports
+
+    return each(data["net"], read)[0]
 
 
-def holding_reports(rows: Sequence[Mapping[str, Any]]) -> list[HoldingReport]:
+def holding_reports(rows: Any) -> list[HoldingReport]:
     """Read ``GET /portfolio/holdings``. Kite keeps shares that are not delivered yet (T1) and
     shares bought on margin (MTF) apart from ``quantity``; ours counts T1 in, and MTF shares are a
     row of their own.
     """
-    reports = []
-    for row in rows:
+
+    def read(row: Mapping[str, Any]) -> list[HoldingReport] | None:
         if row["exchange"] not in _EXCHANGES:
-            continue
+            return None
         t1, mtf = whole(row.get("t1_quantity") or 0), row.get("mtf") or {}
         parts = [
             (whole(row["quantity"]) + t1, t1, row["average_price"]),
             (whole(mtf.get("quantity") or 0), 0, mtf.get("average_price") or 0),
         ]
-        reports += [
+        return [
             HoldingReport(
                 exchange=Exchange(row["exchange"]),
                 symbol=str(row["tradingsymbol"]),
@@ -100,7 +100,8 @@ def holding_reports(rows: Sequence[Mapping[str, Any]]) -> list[HoldingReport]:
             for quantity, not_delivered, average in parts
             if quantity
         ]
-    return reports
+
+    return [report for reports in each(rows, read)[0] for report in reports]
 
 
 def funds(data: Mapping[str, Any]) -> Funds:

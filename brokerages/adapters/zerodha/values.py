@@ -6,17 +6,44 @@ Kite states rupees as JSON numbers, sometimes with the noise of binary floats
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, ROUND_UP, Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeVar
 
 from brokerages.base import IST
 from brokerages.types import PAISA
 
+T = TypeVar("T")
+
 BROKER = "zerodha"
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 TICK_OF_TICKS = Decimal("0.0001")  # finer than any tick that we trade; takes float noise away
 LARGEST = Decimal(10) ** 15
+
+
+def each(rows: Any, read: Callable[[Any], T | None]) -> tuple[list[T], int]:
+    """Return what ``read`` makes of each row of a list, but None, and how many rows it cannot read:
+    one of them does not hide the others.
+
+    Raises:
+        ValueError: not a list, or nothing of it can be read.
+    """
+    if not isinstance(rows, list):
+        raise ValueError("not a list")
+    found, unread = [], 0
+    for row in rows:
+        try:
+            made = read(row)
+        except UNREADABLE:
+            unread += 1
+            continue
+        if made is not None:
+            found.append(made)
+    if unread and unread == len(rows):
+        raise ValueError("no row can be read")
+    return found, unread
 
 
 def exact(value: Any) -> Decimal:

@@ -341,18 +341,18 @@ def test_slices_are_orders_of_their_own_and_system_tags_are_nobodys():
 
 
 def test_order_is_found_by_its_tag_wherever_it_is():
-    rows = payload("orders.json")
-    found, _ = mapping.find_tagged(rows, "ABCDEFGHJK0000000002", NOW)
+    book = mapping.order_book(payload("orders.json"), NOW)
+    found = book.find_tagged("ABCDEFGHJK0000000002")
     assert found is not None
     assert found.broker_order_id == "1926112300000000002"
-    mine, _ = mapping.find_tagged(rows, "my own order", NOW)
+    mine = book.find_tagged("my own order")
     assert mine is not None
     assert mine.client_order_id == "my own order"
 
 
-@pytest.mark.parametrize("tag", ["", "ABCDEFGHJK0000000009", "mktp:2.0", "ABCDEFGHJK000000000"])
+@pytest.mark.parametrize("tag", ["", "ABCDEFGHJK0000000009", "mktp:2.00", "ABCDEFGHJK000000000"])
 def test_other_tags_find_nothing(tag):
-    assert mapping.find_tagged(payload("orders.json"), tag, NOW)[0] is None
+    assert mapping.order_book(payload("orders.json"), NOW).find_tagged(tag) is None
 
 
 @pytest.mark.parametrize(
@@ -365,12 +365,30 @@ def test_other_tags_find_nothing(tag):
         {"order_timestamp": "yesterday"},
     ],
 )
-def test_row_that_makes_no_sense_spoils_the_read(damage):
-    """A book with an order left out would not be a complete read."""
+def test_row_that_makes_no_sense_hides_nothing_else_and_is_counted(damage):
     rows = payload("orders.json")
     rows[0] |= damage
+    book = mapping.order_book(rows, NOW)
+    assert (len(book.reports), book.unread) == (6, 1)
+
+
+@pytest.mark.parametrize("rows", [None, {}, "", 5, [1], [{}], [None, {}], [{"exchange": "NSE"}]])
+def test_what_is_no_book_at_all(rows):
     with pytest.raises(ValueError):
         mapping.order_book(rows, NOW)
+
+
+def test_empty_book():
+    book = mapping.order_book([], NOW)
+    assert (book.reports, book.unread) == ((), 0)
+
+
+def test_iceberg_with_a_leg_that_cannot_be_read_is_counted():
+    rows = payload("iceberg.json") + payload("orders.json")
+    rows[0]["meta"]["iceberg"]["leg"] = "second"
+    book = mapping.order_book(rows, NOW)
+    assert book.unread == 1
+    assert book.find_tagged("ABCDEFGHJK0000000030") is None
 
 
 def test_iceberg_is_one_order():
@@ -404,8 +422,10 @@ def test_iceberg_ends_when_its_legs_do(second, filled, status):
 def test_fills():
     rows = payload("orders.json") + payload("iceberg.json")
     owners = mapping.order_book(rows, NOW).owners
-    fills = mapping.fills_of_orders(mapping.fill_reports(payload("trades.json")), owners)
+    read, unread = values.each(payload("trades.json"), mapping.fill_report)
+    fills = mapping.fills_of_orders(read, owners)
 
+    assert unread == 0
     assert [(f.fill_id, f.quantity, str(f.price)) for f in fills] == [
         ("75894751", 4, "1456.30"), ("75894752", 6, "1456.3833"), ("75894760", 100, "1449.00"),
     ]  # fmt: skip
@@ -417,15 +437,27 @@ def test_fills():
 
 
 def test_fill_of_an_order_that_is_not_in_the_book_stays_its_own():
-    fill = mapping.fills_of_orders(mapping.fill_reports(payload("trades.json")), {})[0]
+    read = mapping.fill_report(payload("trades.json")[0])
+    assert read is not None
+    (fill,) = mapping.fills_of_orders([read], {})
     assert (fill.broker_order_id, fill.client_order_id) == ("1926112300000000001", "")
 
 
-def test_trade_without_a_time_is_refused():
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"fill_timestamp": None, "exchange_timestamp": None},
+        {"transaction_type": "HOLD"},
+        {"quantity": None},
+        {"average_price": "NaN"},
+        {"trade_id": ""},
+    ],
+)
+def test_trade_that_makes_no_sense_hides_nothing_else(damage):
     rows = payload("trades.json")
-    rows[0] |= {"fill_timestamp": None, "exchange_timestamp": None}
-    with pytest.raises(ValueError):
-        mapping.fill_reports(rows)
+    rows[0] |= damage
+    fills, unread = values.each(rows, mapping.fill_report)
+    assert ([fill.fill_id for fill in fills], unread) == (["75894752", "75894760"], 1)
 
 
 # --- Portfolio and money --------------------------------------------------------------------------
@@ -439,6 +471,12 @@ def test_positions():
     assert (flat.product, flat.quantity) == (Product.CNC, 0)
     assert (flat.realised, flat.unrealised) == (Decimal(801), Decimal(0))
     assert (lots.exchange, lots.quantity) == (Exchange.MCX, 200)
+
+
+def test_position_that_makes_no_sense_hides_nothing_else():
+    data = payload("positions.json")
+    data["net"][0]["quantity"] = "some"
+    assert [report.quantity for report in portfolio.position_reports(data)] == [0, 200]
 
 
 def test_holdings():

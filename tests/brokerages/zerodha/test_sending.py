@@ -28,7 +28,7 @@ from brokerages.adapters.zerodha.adapter import ZerodhaAdapter
 from brokerages.base import AdapterContext
 from brokerages.errors import BrokerError, NotSent, OutcomeUnknown, RateLimited, SessionExpired
 from brokerages.types import OrderChange, OrderType, QuoteDepth, SessionToken, Validity
-from tests.brokerages.zerodha.conftest import CREDENTIALS, SHARE, limit, order
+from tests.brokerages.zerodha.conftest import CREDENTIALS, PAYLOADS, SHARE, limit, order
 from tests.emulators.core.server import EmulatorServer
 from tests.emulators.zerodha import Zerodha
 from tests.emulators.zerodha.dialect import API_KEY
@@ -242,6 +242,30 @@ def test_book_that_misses_an_order_says_none_and_a_stale_one_the_past(
     kite.faults.add("partial_book", "GET /orders")
     assert adapter.find_order(limit("95")) is None
     assert adapter.find_order(limit("95")) is not None
+
+
+def test_unread_row_may_be_the_one_that_is_looked_for(
+    kite: EmulatorServer, adapter: ZerodhaAdapter
+):
+    """A book with a row that makes no sense proves presence, never absence."""
+    number = adapter.place_order(limit("95")).broker_order_id
+    fine = json.loads((PAYLOADS / "orders.json").read_text(encoding="utf-8"))
+    fine["data"][0]["quantity"] = "ten"
+    body = json.dumps(fine)
+
+    def looked_up(tag: str) -> tuple[BrokerError | None, object]:
+        kite.faults.add("garbage", "GET /orders", body=body)
+        return outcome(lambda: adapter.find_order(limit("95", tag)))
+
+    failure, _ = looked_up("ABCDEFGHJK0000000009")
+    assert type(failure) is OutcomeUnknown
+    _, found = looked_up("ABCDEFGHJK0000000002")
+    assert found is not None
+    kite.faults.add("garbage", "GET /orders", body=body)
+    failure, _ = outcome(lambda: adapter.fetch_order(number, limit("95")))
+    assert type(failure) is OutcomeUnknown
+    kite.faults.add("garbage", "GET /orders", body=body)
+    assert len(adapter.fetch_orders()) == 6
 
 
 def test_session_without_a_login_time_is_open_all_the_same(
