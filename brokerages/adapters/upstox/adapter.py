@@ -122,7 +122,7 @@ class UpstoxAdapter(BrokerAdapter):
         CredentialField(
             "api_key",
             "API key",
-            help_text="Of your app in Upstox's developer console, where it is also called client id.",
+            help_text="Of your app in Upstox's developer console; also called client id.",
         ),
         CredentialField(
             "api_secret",

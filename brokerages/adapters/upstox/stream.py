@@ -122,6 +122,8 @@ class UpstoxStream(BrokerStream):
         self.close()
 
     def close(self) -> None:
+        if self._closed.is_set():
+            return
         self._closed.set()
         self._updates.close()
         self._feed.close()

@@ -36,8 +36,10 @@ def decimal(value: Any) -> Decimal:
     """Return a JSON number as it was written; a protobuf double by its shortest form."""
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal, float)):
         raise ValueError(f"not a number: {value!r}")
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else repr(value)
     try:
-        number = Decimal(repr(value) if isinstance(value, float) else value)
+        number = Decimal(value)
     except ArithmeticError:
         raise ValueError(f"not a number: {value!r}") from None
     if not number.is_finite():
