@@ -20,28 +20,11 @@ from tests.emulators.upstox.words import Wrong, error, key_of, refused, update_r
 
 API_KEY = "5f0e6d2a-1111-4222-8333-a0b1c2d3e4f5"
 API_SECRET, USER_ID = "upstoxsecret", "4CAB12"
-READS = [
-    "token",
-    "logout",
-    "profile",
-    "ip",
-    "book",
-    "details",
-    "history",
-    "trades",
-    "positions",
-    "mtf",
-    "holdings",
-    "convert",
-    "funds",
-    "margin",
-    "brokerage",
-    "ltp",
-    "ohlc",
-    "quotes",
-    "status",
-    "authorize",
-]
+READS = (
+    *("token", "logout", "profile", "ip", "status", "authorize", "ltp", "ohlc", "quotes"),
+    *("candles", "book", "details", "history", "trades", "positions", "mtf", "holdings"),
+    *("convert", "funds", "margin", "brokerage"),
+)
 
 
 def _limits() -> tuple[Limit, ...]:

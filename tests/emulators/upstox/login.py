@@ -146,9 +146,9 @@ class Login(Dialect):
     # --- Every request ----------------------------------------------------------------------------
 
     def authenticate(self, call: Call) -> Account | Response:
-        if call.route.pattern.startswith("/v2/") and "api-version" not in call.request.headers:
-            if call.route.group not in UNVERSIONED:
-                return error(400, "UDAPI100015", "API Version does not exist")
+        versioned = call.route.pattern.startswith("/v2/") and call.route.group not in UNVERSIONED
+        if versioned and "api-version" not in call.request.headers:
+            return error(400, "UDAPI100015", "API Version does not exist")
         session = self.live_session(call.request.bearer)
         return self.accounts[session.user_id] if session else self.session_over()
 

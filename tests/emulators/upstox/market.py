@@ -38,6 +38,15 @@ UNITS: dict[str, tuple[range, int | None]] = {
     "months": (range(1, 2), None),
 }
 LONG_MINUTES, LONG_MONTHS = 15, 3  # above 15 minutes a call spans a quarter
+V3_ALONE = frozenset(
+    {
+        "prev_close_price",
+        "year_high",
+        "year_low",
+        "previous_oi",
+        "cas_eligible",
+    }
+)
 STATUS_EXCHANGES = ("NSE", "NFO", "CDS", "BSE", "BFO", "BCD", "MCX")
 
 
@@ -86,29 +95,10 @@ class Market(Dialect):
 
     @route("GET", "/v2/market-quote/quotes", group="quotes")
     def quotes_v2(self, call: Call) -> Response:
-        names = [
-            "ohlc",
-            "depth",
-            "timestamp",
-            "instrument_token",
-            "symbol",
-            "last_price",
-            "volume",
-            "average_price",
-            "oi",
-            "net_change",
-            "total_buy_quantity",
-            "total_sell_quantity",
-            "lower_circuit_limit",
-            "upper_circuit_limit",
-            "last_trade_time",
-            "oi_day_high",
-            "oi_day_low",
-        ]
         return success(
             {
                 answer_key(book.instrument): {
-                    name: value for name, value in self._full(book).items() if name in names
+                    name: value for name, value in self._full(book).items() if name not in V3_ALONE
                 }
                 for book in self._asked(call)
             }
@@ -156,7 +146,7 @@ class Market(Dialect):
 
     # --- Candles ----------------------------------------------------------------------------------
 
-    @route("GET", "/v3/historical-candle/{key}/{unit}/{interval}/{to}", group="history", open=True)
+    @route("GET", "/v3/historical-candle/{key}/{unit}/{interval}/{to}", group="candles", open=True)
     def history_to(self, call: Call) -> Response:
         to = _day(call.params["to"])
         return self._history(call, to, to)
@@ -164,7 +154,7 @@ class Market(Dialect):
     @route(
         "GET",
         "/v3/historical-candle/{key}/{unit}/{interval}/{to}/{since}",
-        group="history",
+        group="candles",
         open=True,
     )
     def history_between(self, call: Call) -> Response:
@@ -186,7 +176,7 @@ class Market(Dialect):
     @route(
         "GET",
         "/v3/historical-candle/intraday/{key}/{unit}/{interval}",
-        group="history",
+        group="candles",
         open=True,
     )
     def today(self, call: Call) -> Response:

@@ -83,7 +83,7 @@ class Orders(Dialect):
         if self.night_closes and NIGHT[0] <= self.clock.local().time() < NIGHT[1]:
             raise Wrong(
                 "UDAPI100074",
-                "The Place, Modify, Cancel and Exit APIs are accessible from 5:30 AM to 12:00 AM IST",
+                "Orders can be placed, modified and cancelled from 5:30 AM to 12:00 AM IST",
             )
 
     # --- Place ------------------------------------------------------------------------------------
