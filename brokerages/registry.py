@@ -11,6 +11,7 @@ from brokerages.base import BrokerAdapter, VenueEngine
 _ADAPTERS = {
     "paper": "brokerages.adapters.paper.adapter:PaperAdapter",
     "zerodha": "brokerages.adapters.zerodha.adapter:ZerodhaAdapter",
+    "groww": "brokerages.adapters.groww.adapter:GrowwAdapter",
 }
 
 _VENUES = {

@@ -83,6 +83,13 @@ STATUSES = {
     "FAILED": S.REJECTED,
 }
 EXECUTED_TRADES = frozenset({"EXECUTED", "DELIVERY_AWAITED", "COMPLETED"})
+SETTLED = (
+    "demat_free_quantity",
+    "demat_locked_quantity",
+    "groww_locked_quantity",
+    "pledge_quantity",
+    "repledge_quantity",
+)
 STOPS = frozenset({"SL", "SL_M"})
 
 SEGMENTS = ("CASH", "FNO")  # where orders of ours can be
@@ -385,15 +392,21 @@ def parse_position(
 
 
 def parse_holding(row: Mapping[str, Any]) -> HoldingReport:
-    """Read a holding. Groww names no exchange but, at times, those it can be traded on."""
+    """Read a holding. Groww names no exchange but, at times, those that it can be traded on.
+
+    Its example leaves what has not settled out of ``quantity``; nothing says so. The row itself
+    tells: the settled shares, free, locked or pledged, make up the quantity without them or not.
+    """
     traded_on = row.get("tradable_exchanges") or ["NSE"]
+    quantity, unsettled = units(row["quantity"]), units(row.get("t1_quantity"))
+    settled = sum((optional(row.get(name)) or ZERO for name in SETTLED), ZERO)
     return HoldingReport(
         exchange=Exchange.NSE if "NSE" in traded_on else Exchange.BSE,
         symbol=str(row["trading_symbol"]),
         isin=str(row.get("isin") or ""),
-        quantity=units(row["quantity"]),
+        quantity=quantity + unsettled if quantity == settled else quantity,
         average_price=optional(row.get("average_price")) or ZERO,
-        t1_quantity=units(row.get("t1_quantity")),
+        t1_quantity=unsettled,
     )
 
 
@@ -423,10 +436,9 @@ def parse_profile(payload: Mapping[str, Any]) -> Profile:
 
 
 def parse_margin(payload: Mapping[str, Any]) -> Margin:
-    return Margin(
-        required=amount(payload["total_requirement"]),
-        charges=optional(payload.get("brokerage_and_charges")),
-    )
+    """Read a margin: Groww's total has the charges in it."""
+    charges = optional(payload.get("brokerage_and_charges")) or ZERO
+    return Margin(required=amount(payload["total_requirement"]) - charges, charges=charges)
 
 
 # --- Sessions -------------------------------------------------------------------------------------

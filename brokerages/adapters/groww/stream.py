@@ -79,17 +79,17 @@ class GrowwStream(BrokerStream):
         context: AdapterContext,
         access_token: str,
         *,
-        silence: float = SILENCE,
-        first_delay: float = FIRST_DELAY,
+        silence: float | None = None,
+        first_delay: float | None = None,
     ) -> None:
         self._context, self._token = context, access_token
         self._url = (context.endpoints.get("stream") or STREAM).rstrip("/")
-        self._silence, self._first_delay = silence, first_delay
+        self._silence, self._first_delay = silence or SILENCE, first_delay or FIRST_DELAY
         self._lock = threading.Lock()
         self._wanted: dict[str, InstrumentRef] = {}  # by subject
         self._box, self._board = _Mailbox(), feed.Board()
         self._closed, self._drop_reason = False, ""
-        self._heard, self._patience = time.monotonic(), silence
+        self._heard, self._patience = time.monotonic(), self._silence
         self._up = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._signal = asyncio.Event()
@@ -305,7 +305,7 @@ class _Link:
                 tls=secure,
                 allow_reconnect=False,
                 connect_timeout=5,
-                ping_interval=int(PING_EVERY),
+                ping_interval=PING_EVERY,  # type: ignore[arg-type]  # seconds, of any kind
                 max_outstanding_pings=2,
                 error_cb=self._on_error,
                 closed_cb=self._on_closed,

@@ -334,7 +334,8 @@ class TestPaise:
 
 def test_holdings():
     rows = payload("holdings")["payload"]["holdings"]
-    first, second, third = (mapping.parse_holding(row) for row in rows)
+    first, second, third, example = (mapping.parse_holding(row) for row in rows)
+    assert (example.quantity, example.t1_quantity) == (13, 3)  # as in Groww's documents
     assert (first.exchange, first.quantity, first.t1_quantity) == (Exchange.NSE, 10, 3)
     assert first.average_price == Decimal("1285.333333")
     assert (second.exchange, second.average_price) == (Exchange.BSE, Decimal(0))
@@ -353,7 +354,7 @@ def test_funds():
 
 def test_margin():
     margin = mapping.parse_margin(payload("order_margins")["payload"])
-    assert (margin.required, margin.charges) == (Decimal("151795.62"), Decimal("45.12"))
+    assert (margin.required, margin.charges) == (Decimal("151750.50"), Decimal("45.12"))
 
 
 def test_profile():

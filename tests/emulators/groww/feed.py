@@ -29,6 +29,7 @@ from tests.emulators.groww.words import status_of, token, venue
 
 TOKEN_PATH = "/v1/api/apex/v1/socket/token/create"
 VIOLATION = "-ERR 'Authorization Violation'\r\n"
+NEW_WORD = 99  # the number of a word that the enum of today does not have
 ORDER_TYPES = {"MARKET": "MKT", "LIMIT": "L", "SL": "SL", "SL-M": "SL_M"}
 
 
@@ -232,7 +233,8 @@ def order_update(event: OrderEvent, now: datetime) -> bytes:
         ("buySell", order.side[0]),
     ):
         words = update.DESCRIPTOR.fields_by_name[name].enum_type.values_by_name
-        setattr(update, name, words[word].number)
+        known = words.get(word)
+        setattr(update, name, known.number if known else NEW_WORD)
     return message.SerializeToString()
 
 
