@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -311,12 +312,17 @@ def order_event(row: Any, now: datetime) -> OrderReport | OrderHint | None:
 
 def _trusted(host: str) -> Any:
     """Return a TLS client that checks the certificate of ``host`` by the public authorities."""
-    pem = Path(certifi.where()).read_text(encoding="utf-8")
+    return ssl.optionsForClientTLS(host, trustRoot=_authorities(certifi.where()))
+
+
+@cache
+def _authorities(path: str) -> Any:
+    """Return the authorities of a file: reading them takes long enough to do it once."""
     marker = "-----END CERTIFICATE-----"
-    authorities = [
+    parts = Path(path).read_text(encoding="utf-8").split(marker)
+    found = [
         ssl.Certificate.loadPEM((part[part.index("-----BEGIN") :] + marker).encode())
-        for part in pem.split(marker)
+        for part in parts
         if "-----BEGIN" in part
     ]
-    trusted = ssl.trustRootFromCertificates(authorities)  # type: ignore[no-untyped-call]
-    return ssl.optionsForClientTLS(host, trustRoot=trusted)
+    return ssl.trustRootFromCertificates(found)  # type: ignore[no-untyped-call]

@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,7 +29,15 @@ from brokerages.adapters.zerodha import client
 from brokerages.adapters.zerodha.adapter import ZerodhaAdapter
 from brokerages.base import AdapterContext
 from brokerages.errors import BrokerError, NotSent, OutcomeUnknown, RateLimited, SessionExpired
-from brokerages.types import OrderChange, OrderType, QuoteDepth, SessionToken, Validity
+from brokerages.types import (
+    OrderChange,
+    OrderType,
+    QuoteDepth,
+    SessionToken,
+    StreamUp,
+    Tick,
+    Validity,
+)
 from tests.brokerages.zerodha.conftest import CREDENTIALS, PAYLOADS, SHARE, limit, order
 from tests.emulators.core.server import EmulatorServer
 from tests.emulators.zerodha import Zerodha
@@ -350,10 +360,19 @@ def failure_with(
 # --- Encryption -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Identity:
+    """A server's certificate, which is its own authority, and what speaks with it."""
+
+    pem: Path
+    server: ssl.SSLContext
+
+
 @pytest.fixture
-def self_signed(tmp_path: Path) -> ssl.SSLContext:
+def identity(tmp_path: Path) -> Identity:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -363,26 +382,81 @@ def self_signed(tmp_path: Path) -> ssl.SSLContext:
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    pem = tmp_path / "server.pem"
-    pem.write_bytes(
+    both, public = tmp_path / "server.pem", tmp_path / "authorities.pem"
+    public.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    both.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        + certificate.public_bytes(serialization.Encoding.PEM)
+        + public.read_bytes()
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context
+    context.load_cert_chain(both)
+    return Identity(public, context)
+
+
+def test_server_that_proves_who_it_is(
+    context: AdapterContext, identity: Identity, monkeypatch: pytest.MonkeyPatch
+):
+    """As at the real addresses, but that the authority is ours."""
+    from brokerages.adapters.zerodha import stream as stream_module
+
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(identity.pem))
+    monkeypatch.setattr(stream_module.certifi, "where", lambda: str(identity.pem))
+    with EmulatorServer(Zerodha(heartbeat=0.2), tls=identity.server) as emulator:
+        endpoints = {"api": emulator.url, "stream": emulator.ws_url}
+        assert all(url.startswith(("https:", "wss:")) for url in endpoints.values())
+        token = emulator.dialect.open_session("AB1234", API_KEY).access_token
+        adapter = ZerodhaAdapter(
+            replace(context, endpoints=endpoints),
+            CREDENTIALS,
+            SessionToken({"access_token": token}),
+        )
+        adapter.place_order(order())
+        stream = adapter.open_stream()
+        stream.subscribe([SHARE], QuoteDepth.FULL)
+        timer = threading.Timer(10, stream.close)
+        timer.start()
+        events = stream.events()
+        assert isinstance(next(events), StreamUp)
+        assert isinstance(next(events), Tick)
+        stream.close()
+        assert list(events) == []
+        timer.cancel()
+
+
+def test_many_answers_over_one_connection_that_is_encrypted_and_slow(
+    context: AdapterContext, identity: Identity, monkeypatch: pytest.MonkeyPatch
+):
+    """The time limit cuts an encrypted connection as well, and the next call opens another."""
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(identity.pem))
+    monkeypatch.setattr(client, "TOTAL_SECONDS", 0.6)
+    with EmulatorServer(Zerodha(), tls=identity.server) as emulator:
+        token = emulator.dialect.open_session("AB1234", API_KEY).access_token
+        adapter = ZerodhaAdapter(
+            replace(context, endpoints={"api": emulator.url}),
+            CREDENTIALS,
+            SessionToken({"access_token": token}),
+        )
+        adapter.check_session()
+        emulator.faults.add("drip", "POST /orders/*", seconds=8, pieces=40)
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            adapter.place_order(order())
+        assert time.monotonic() - began < 2
+        assert adapter.find_order(order()) is not None
 
 
 def test_server_that_cannot_prove_who_it_is_gets_nothing(
-    context: AdapterContext, self_signed: ssl.SSLContext
+    context: AdapterContext, identity: Identity
 ):
-    with EmulatorServer(Zerodha(), tls=self_signed) as impostor:
+    with EmulatorServer(Zerodha(), tls=identity.server) as impostor:
         away = replace(context, endpoints={"api": impostor.url, "stream": impostor.ws_url})
         adapter = ZerodhaAdapter(away, CREDENTIALS, SessionToken({"access_token": "t"}))
         with pytest.raises(NotSent):
