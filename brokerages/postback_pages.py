@@ -21,14 +21,14 @@ from brokerages.services.postbacks import postback_rotate, postback_url, sends_p
 @signed_in
 def postback(request: HttpRequest, connection_id: UUID) -> HttpResponseBase:
     """Show where the broker posts what happens to orders; a POST makes a new address."""
-    named = {"user_id": user_id_of(request), "connection_id": connection_id}
+    user_id = user_id_of(request)
     try:
-        connection = selectors.connection_get(**named)
+        connection = selectors.connection_get(user_id=user_id, connection_id=connection_id)
         if request.method == "POST":
-            postback_rotate(**named)
+            postback_rotate(user_id=user_id, connection_id=connection_id)
             messages.success(request, "The address is new. Enter it at the broker now.")
             return redirect("pages:connection-postback", connection_id=connection_id)
-        url = postback_url(**named)
+        url = postback_url(user_id=user_id, connection_id=connection_id)
     except NotFound as e:
         raise Http404 from e
     except BrokerageError as e:

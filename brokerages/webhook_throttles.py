@@ -79,4 +79,4 @@ def _count(request: HttpRequest, name: str, subject: str, *, count: bool = True)
     )
     if not usage or not usage["should_limit"]:
         return None
-    return max(1, math.ceil(usage["time_left"]))
+    return max(1, math.ceil(float(usage["time_left"])))

@@ -42,7 +42,8 @@ DUPLICATE = "This delivery was received before."
 # What a sender is told of the row's state.
 WORDS = {InboundEvent.State.NEW: "QUEUED"}
 
-View = Callable[..., HttpResponse]
+Inner = Callable[..., tuple[HttpResponse, str]]
+"""Gives its answer, and a word for the metrics."""
 
 
 class Refusal(Exception):
@@ -65,7 +66,7 @@ class Refusal(Exception):
         return response
 
 
-def _webhook(view: View) -> View:
+def _webhook(view: Inner) -> Callable[..., HttpResponse]:
     """Wrap what both have in common: only POST, the limits, one shape of answers, the numbers."""
 
     @csrf_exempt

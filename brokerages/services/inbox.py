@@ -62,13 +62,19 @@ def event_receive(delivery: Delivery, *, ignored: str = "") -> InboundEvent | No
     may carry what opens a session.
     """
     now = timezone.now()
+    body, key_id = delivery.body, ""
+    if delivery.connection is not None:
+        place = place_of(delivery.connection, BODY_FIELD)
+        sealed = crypto.seal_secret(place, body.decode("latin-1"))
+        body, key_id = sealed.ciphertext.encode(), sealed.key_id
     event = InboundEvent(
         source=delivery.source,
         kind=delivery.kind,
         connection=delivery.connection,
         subject=delivery.subject[:64],
         dedupe_key=delivery.dedupe_key,
-        body=delivery.body,
+        body=body,
+        key_id=key_id,
         headers=dict(delivery.headers or {}),
         signed=delivery.signed,
         event_at=delivery.event_at,
@@ -77,18 +83,13 @@ def event_receive(delivery: Delivery, *, ignored: str = "") -> InboundEvent | No
         next_at=None if ignored else now,
         error=ignored,
     )
-    if delivery.connection is not None:
-        sealed = crypto.seal_secret(
-            place_of(delivery.connection, BODY_FIELD), delivery.body.decode("latin-1")
-        )
-        event.body, event.key_id = sealed.ciphertext.encode(), sealed.key_id
     with transaction.atomic():
         with database.cursor() as cursor:
             cursor.execute(
                 _INSERT,
                 [
                     event.source, event.kind, event.connection_id, event.subject, event.dedupe_key,
-                    event.body, event.key_id, json.dumps(event.headers), event.signed,
+                    body, key_id, json.dumps(event.headers), event.signed,
                     event.event_at, event.received_at, event.state, event.next_at, event.error,
                 ],
             )  # fmt: skip
