@@ -7,6 +7,7 @@ emulator can also break the wire, and counts the requests that came over it.
 
 from __future__ import annotations
 
+import html
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -172,8 +173,8 @@ class EmulatedBench(Bench):
     dialect_name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
     unknown_token: ClassVar[str] = "1"  # of an instrument that is not listed
-    notices_silence: ClassVar[bool] = True
-    silence_reason: ClassVar[str] = ""
+    checks_later: ClassVar[bool] = False  # orders are taken first and rejected by a report
+    parks_when_closed: ClassVar[bool] = False  # any order, whether or not it says so
     users: int = 0
     paced: list[Pace] = field(default_factory=list)
 
@@ -214,7 +215,11 @@ class EmulatedBench(Bench):
 
     @abstractmethod
     def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let the adapter wait `HURRY` seconds for an answer, or for a word on a stream."""
+        """Let the adapter wait `HURRY` seconds for an answer, and a moment to connect anew."""
+
+    @abstractmethod
+    def doubt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let streams take `HURRY` seconds of silence for a dead connection."""
 
     @abstractmethod
     def say(self, monkeypatch: pytest.MonkeyPatch, stage: Stage, word: str) -> None:
@@ -348,7 +353,8 @@ class EmulatedBench(Bench):
             browser.trust_env = False
             page = browser.get(url, timeout=5)
             assert page.status_code == 200, page.text
-            fields = dict(re.findall(r'name="(\w+)"[^>]*?value="([^"]*)"', page.text))
+            found = re.findall(r'name="(\w+)"[^>]*?value="([^"]*)"', page.text)
+            fields = {name: html.unescape(value) for name, value in found}
             action = re.search(r'<form[^>]*action="([^"]*)"', page.text)
             assert action
             answer = browser.post(
@@ -401,9 +407,13 @@ class ZerodhaBench(EmulatedBench):
         self.dialect.end_session(adapter.token.secrets["access_token"])
 
     def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from brokerages.adapters.zerodha import client, stream
+        from brokerages.adapters.zerodha import client
 
         monkeypatch.setattr(client, "READ_SECONDS", HURRY)
+
+    def doubt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from brokerages.adapters.zerodha import stream
+
         monkeypatch.setattr(stream, "WATCH_SECONDS", 0.1)
         monkeypatch.setitem(stream.KiteStream.__init__.__kwdefaults__, "silence_seconds", HURRY)
 
@@ -425,6 +435,7 @@ class ZerodhaBench(EmulatedBench):
 class UpstoxBench(EmulatedBench):
     name, dialect_name = "upstox", "Upstox"
     unknown_token = "NSE_EQ|INE999Z01010"
+    checks_later = parks_when_closed = True
     options = {"heartbeat": 0.1}
     wire = Wire(
         place="POST /v3/order/place",
@@ -463,6 +474,12 @@ class UpstoxBench(EmulatedBench):
         from brokerages.adapters.upstox import client, stream
 
         monkeypatch.setattr(client, "READ_SECONDS", HURRY)
+        quick = stream.Patience(first_delay=0.1)
+        monkeypatch.setattr(stream, "Patience", lambda: quick)
+
+    def doubt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from brokerages.adapters.upstox import stream
+
         quick = stream.Patience(first_delay=0.1, beat=HURRY, silence=HURRY, opening=2)
         monkeypatch.setattr(stream, "Patience", lambda: quick)
 
@@ -496,7 +513,8 @@ class GrowwBench(EmulatedBench):
     def broker_words(self, instrument: Instrument) -> tuple[str, str]:
         from tests.emulators.groww import words
 
-        return words.symbol(instrument), words.token(instrument)
+        token = f"{words.token(instrument)}/{words.groww_symbol(instrument)}"
+        return words.symbol(instrument), token
 
     def enroll(self, user_id: str) -> dict[str, str]:
         login = self.dialect.enroll(user_id)
@@ -508,9 +526,15 @@ class GrowwBench(EmulatedBench):
         self.dialect.violate()
 
     def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from brokerages.adapters.groww import client
+        from brokerages.adapters.groww import client, stream
 
-        monkeypatch.setitem(client.Client.__init__.__kwdefaults__, "timeout", HURRY)
+        monkeypatch.setattr(client, "READ_TIMEOUT", HURRY)
+        monkeypatch.setattr(stream, "FIRST_DELAY", 0.1)
+
+    def doubt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from brokerages.adapters.groww import stream
+
+        monkeypatch.setattr(stream, "PING_EVERY", HURRY)
 
     def cut_sockets(self) -> None:
         self.dialect.drop_feeds()

@@ -233,7 +233,7 @@ def test_stale_book_is_told_as_it_is(bench, adapter):
     assert now.status is S.FILLED
 
 
-@pytest.mark.parametrize("word", ["WAITING FOR GODOT", "", "COMPLETED?", "open 2", "CANCELABLE"])
+@pytest.mark.parametrize("word", ["WAITING FOR GODOT", "COMPLETED?", "open 2", "CANCELABLE"])
 def test_unknown_status_is_never_guessed(bench, adapter, monkeypatch, word):
     """A word that nobody documented changes nothing, and hides no other order."""
     bench.need_wire()

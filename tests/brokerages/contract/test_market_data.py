@@ -158,7 +158,7 @@ def test_candles(bench, adapter, interval):
         (CandleInterval.MINUTE, 95),
         (CandleInterval.MINUTES_15, 320),
         (CandleInterval.HOUR, 500),
-        (CandleInterval.DAY, 2500),
+        (CandleInterval.DAY, 4500),
     ],
     ids=str,
 )

@@ -177,10 +177,16 @@ def test_frame_that_is_cut_in_the_middle(bench, adapter, up):
     until(lambda: showing(bench, up, bench.share, "105"), 15)
 
 
-def test_silence_is_noticed(bench, adapter, up):
+def test_silence_is_noticed(bench, adapter, listen, monkeypatch):
     """A socket that is open and says nothing any more is dead: it is connected anew."""
-    if not bench.notices_silence:
-        pytest.skip(f"{bench.name}: {bench.silence_reason}")
+    need_ticks(adapter)
+    bench.hurry(monkeypatch)
+    bench.doubt(monkeypatch)
+    stream = bench.with_token(adapter, adapter.token).open_stream()
+    stream.subscribe([bench.share], QuoteDepth.LTP)
+    up = listen(stream)
+    up.wait(StreamUp)
+    until(lambda: showing(bench, up, bench.share, "101"))
     ups = len(up.of(StreamUp))
     bench.server.faults.add("silence", "SOCKET *", times=None)
     up.wait(StreamDown, 1, 20)

@@ -6,6 +6,7 @@ settle only their profit or loss. Amounts are rupees.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from tests.emulators.core.instruments import Instrument
 
 if TYPE_CHECKING:
-    from tests.emulators.core.orders import Order
+    from tests.emulators.core.orders import Order, Refusal
 
 ZERO = Decimal(0)
 PAISA = Decimal("0.01")
@@ -185,6 +186,7 @@ class Account:
     positions: dict[tuple[str, str], Position] = field(default_factory=dict)  # key, product
     orders: dict[str, Order] = field(default_factory=dict)  # today's, by the broker's number
     charges_due: Decimal = ZERO  # taken when the day ends
+    say: Callable[[Refusal], str] = str  # the broker's words for a rejection that comes late
 
     @property
     def blocked(self) -> Decimal:

@@ -160,6 +160,10 @@ class Dialect:
     def refused(self, refusal: Refusal) -> Response:
         raise NotImplementedError
 
+    def say(self, refusal: Refusal) -> str:
+        """Return the reason of an order that was taken and rejected later."""
+        return refusal.message
+
     def over_limit(self, call: Call) -> Response:
         raise NotImplementedError
 
@@ -217,7 +221,7 @@ class Dialect:
         """Return an account, made on first use."""
         if user_id not in self.accounts:
             fields.setdefault("opening_cash", fields.get("cash", Account("").cash))
-            self.accounts[user_id] = Account(user_id, **fields)
+            self.accounts[user_id] = Account(user_id, say=self.say, **fields)
         return self.accounts[user_id]
 
     def match(self, request: Request) -> tuple[Route, dict[str, str]] | None:

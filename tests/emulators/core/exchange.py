@@ -186,7 +186,7 @@ class Exchange:
                 self._note(order, Stage.PARKED)
                 return order
             self._note(order, Stage.RECEIVED)
-            self._plan_arrival(order, refusal.message if refusal else "")
+            self._plan_arrival(order, account.say(refusal) if refusal else "")
             self._run_due(order)
             return order
 

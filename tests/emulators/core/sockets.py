@@ -10,6 +10,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from tests.emulators.core.faults import Fault
 from tests.emulators.core.messages import Request
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ class Socket:
             else:
                 self._protocol.receive_eof()
             self.take_in()
-            self._flush()
+            if self._fault(frozenset({"silence"})):
+                self._protocol.data_to_send()  # no answer to a ping either
+            else:
+                self._flush()
         return self._received.popleft()
 
     def send(self, message: str | bytes, event: str = "") -> None:
@@ -101,7 +105,7 @@ class Socket:
             self._write(lambda: self._protocol.send_binary(message))
 
     def _write(self, make: Any) -> None:
-        fault = self.dialect.faults.take(f"SOCKET {self.request.path}", _FRAME_FAULTS)
+        fault = self._fault(_FRAME_FAULTS)
         if fault and fault.kind == "silence":
             return
         make()
@@ -111,6 +115,9 @@ class Socket:
             self._writer.close()
             return
         self._flush()
+
+    def _fault(self, kinds: frozenset[str]) -> Fault | None:
+        return self.dialect.faults.take(f"SOCKET {self.request.path}", kinds)
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():

@@ -20,6 +20,7 @@ from tests.emulators.zerodha.words import (
     error,
     order_row,
     refusal_answer,
+    refusal_text,
     status_of,
     token_of,
 )
@@ -65,6 +66,9 @@ class Zerodha(Login, Orders, Portfolio, Market, Ticker):
 
     def refused(self, refusal: Refusal) -> Response:
         return refusal_answer(refusal)
+
+    def say(self, refusal: Refusal) -> str:
+        return refusal_text(refusal)
 
     def over_limit(self, call: Call) -> Response:
         return error(429, "NetworkException", "Too many requests")
