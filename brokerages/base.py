@@ -368,7 +368,7 @@ class BrokerStream(ABC):
 
     It connects by itself, again after every loss with a growing delay, subscribes anew, and notices
     silence. What happened while it was down is not repeated: whoever listens reads the books after
-    every `StreamUp`. Used from one thread, but for `close`, which any thread may call.
+    every `StreamUp`. One thread reads `events`; any thread may call the rest.
     """
 
     @abstractmethod

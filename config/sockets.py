@@ -21,6 +21,7 @@ from django.conf import settings
 from django.http import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
+from marketdata.channels import split_symbol
 from trading.hub import CHANNELS, subscribed
 from trading.push import encode
 
@@ -300,11 +301,11 @@ class Socket:
             case "subscribe", "quotes":
                 await self._subscribe_quotes(command)
             case "unsubscribe", "quotes":
-                symbols = self.quotes.symbols.copy()
+                names = self._names()
                 if command.symbols is not None:
-                    symbols &= set(command.symbols)
-                self.app.quotes.remove(self.quotes, symbols)
-                self._confirm("unsubscribed", symbols)
+                    names = {s: names[s] for s in command.symbols if s in names}
+                self.app.quotes.remove(self.quotes, names.values())
+                self._confirm("unsubscribed", names)
             case "subscribe", "orders":
                 await self._subscribe_orders(command)
             case "subscribe", channel if channel in CHANNELS:
@@ -324,22 +325,29 @@ class Socket:
             raise Close(NOT_AUTHENTICATED, "another user's token")
         self.events.put('{"type":"ready"}')
 
+    def _names(self) -> dict[str, str]:
+        """Return what is subscribed: the name of its price by symbol."""
+        return {split_symbol(name)[1]: name for name in self.quotes.symbols}
+
     async def _subscribe_quotes(self, command: Command) -> None:
         wanted = dict.fromkeys(command.symbols or [])
         self._count(len(wanted) / self.limits.symbols_per_message)
         if command.batch is not None:
             self._batch = command.batch
-        if len(self.quotes.symbols | wanted.keys()) > self.limits.symbols:
+        before = self._names()
+        if len(before.keys() | wanted.keys()) > self.limits.symbols:
             raise Close(TOO_MANY, f"more than {self.limits.symbols} symbols")
         questions, quotes = self.app.questions, self.app.quotes
         try:
-            known = await self.app.ask(questions.known, list(wanted))
-            self._confirm("subscribed", known)
-            for symbol in known:
+            names = await self.app.ask(questions.names, self._user_id, list(wanted))
+            self._confirm("subscribed", names)
+            for symbol in names:
                 del wanted[symbol]
             if unknown := list(wanted):
                 self._refuse("unknown_symbol", "no such instrument", symbols=unknown)
-            if unpriced := quotes.add(self.quotes, known):
+            moved = [before[s] for s in names if before.get(s, names[s]) != names[s]]
+            quotes.remove(self.quotes, moved)  # the user's prices come from elsewhere now
+            if unpriced := quotes.add(self.quotes, names.values()):
                 for symbol, tick in (await self.app.ask(questions.ticks, unpriced)).items():
                     quotes.seed(symbol, tick)
         except Exception as e:

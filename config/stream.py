@@ -25,6 +25,8 @@ with plain_errors():
 
     from accounts.ws_auth import principal_from_session_cookie, principal_from_token
     from config.sockets import Limits, Receive, Scope, Send, Socket
+    from marketdata.broker_prices import prices_from
+    from marketdata.channels import broker_symbol
     from marketdata.hub import QuoteHub
     from marketdata.selectors import ref_by_key
     from marketdata.ticks import ticks_latest
@@ -48,9 +50,15 @@ class Questions:
         ask = principal_from_token if kind == "token" else principal_from_session_cookie
         return ask(value)
 
-    def known(self, symbols: Iterable[str]) -> list[str]:
-        """Return those that are instruments."""
-        return [symbol for symbol in symbols if ref_by_key(symbol) is not None]
+    def names(self, user_id: str, symbols: Iterable[str]) -> dict[str, str]:
+        """Return under which name the live stream has each symbol for this user: a broker's, if
+        their prices come from there. What is no instrument is left out.
+        """
+        known = [symbol for symbol in symbols if ref_by_key(symbol) is not None]
+        connection = prices_from(UUID(user_id))
+        if connection is None:
+            return {symbol: symbol for symbol in known}
+        return {symbol: broker_symbol(connection.broker, symbol) for symbol in known}
 
     def ticks(self, symbols: Iterable[str]) -> dict[str, bytes]:
         """Return the latest known prices, as the feed publishes them."""

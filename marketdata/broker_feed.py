@@ -32,24 +32,13 @@ from brokerages.streamed import StreamedConnection, connections_streamed
 from brokerages.types import InstrumentRef, Quote, QuoteDepth, StreamDown, StreamUp, Tick
 from marketdata import selectors
 from marketdata.broker_refs import refs_at_broker
+from marketdata.channels import split_symbol
 
 logger = logging.getLogger(__name__)
 
-SEPARATOR = "|"
 ROUND_SECONDS = 1.0  # between two looks at sessions and at what is wanted
 PATIENCE_SECONDS = 15.0  # that a stream may be down before what it had moves to another
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # between tries to open a stream
-
-
-def broker_symbol(broker: str, symbol: str) -> str:
-    """Return the name under which the live stream carries a broker's price of ``symbol``."""
-    return f"{broker}{SEPARATOR}{symbol}"
-
-
-def split_symbol(name: str) -> tuple[str, str]:
-    """Return (broker, symbol) of such a name; the broker is empty for the platform's own prices."""
-    broker, separator, symbol = name.partition(SEPARATOR)
-    return (broker, symbol) if separator else ("", name)
 
 
 @dataclass

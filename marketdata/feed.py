@@ -24,9 +24,9 @@ from django.db import DatabaseError, close_old_connections
 
 from brokerages.types import InstrumentKind, Quote
 from marketdata import quotes, selectors
-from marketdata.broker_feed import SEPARATOR, BrokerTicks, broker_symbol
+from marketdata.broker_feed import BrokerTicks
 from marketdata.calendar import trading_date
-from marketdata.channels import channel_name
+from marketdata.channels import SEPARATOR, broker_symbol, channel_name
 from marketdata.latest import QUOTES_KEY, LatestQuotes, connect
 from marketdata.sources.base import DataSource, Listing
 from marketdata.ticks import tick_output

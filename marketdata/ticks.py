@@ -10,7 +10,8 @@ import msgspec
 
 from brokerages.types import Quote
 from marketdata import selectors
-from marketdata.quotes import quotes_latest
+from marketdata.channels import broker_symbol, split_symbol
+from marketdata.quotes import broker_latest, quotes_latest
 
 _CENT = Decimal("0.01")
 _encoder = msgspec.json.Encoder()
@@ -68,12 +69,21 @@ def ticks_latest(keys: Iterable[str]) -> dict[str, bytes]:
     """Return the latest tick of each key as JSON, for a subscriber that has seen nothing yet.
 
     Computed where prices are computed, else read from what the feed published; symbols without one
-    are left out.
+    are left out. A key may be a broker's name of a price: see `channels`.
     """
-    wanted = list(keys)
+    wanted: list[str] = []
+    of_brokers: dict[str, list[str]] = {}
+    for name in keys:
+        broker, key = split_symbol(name)
+        (of_brokers.setdefault(broker, []) if broker else wanted).append(key)
     refs = {ref.id: key for key in wanted if (ref := selectors.ref_by_key(key)) is not None}
     found: dict[str, bytes] = {}
     for quote in quotes_latest(selectors.ref_by_id(pk) for pk in refs):
         key = refs[quote.instrument_id]
         found[key] = _encoder.encode(tick_output(key, quote))
+    for broker, symbols in of_brokers.items():
+        refs = {ref.id: key for key in symbols if (ref := selectors.ref_by_key(key)) is not None}
+        for pk, quote in broker_latest(broker).read(refs).items():
+            tick = tick_output(refs[pk], quote)
+            found[broker_symbol(broker, refs[pk])] = _encoder.encode(tick)
     return found
