@@ -11,6 +11,7 @@ from brokerages.base import BrokerAdapter, VenueEngine
 _ADAPTERS = {
     "paper": "brokerages.adapters.paper.adapter:PaperAdapter",
     "zerodha": "brokerages.adapters.zerodha.adapter:ZerodhaAdapter",
+    "upstox": "brokerages.adapters.upstox.adapter:UpstoxAdapter",
     "groww": "brokerages.adapters.groww.adapter:GrowwAdapter",
 }
 

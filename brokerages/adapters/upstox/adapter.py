@@ -6,6 +6,7 @@ the sockets. What is odd about this broker: docs/brokers/upstox.md.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import zlib
@@ -40,6 +41,7 @@ from brokerages.errors import (
     OrderNotFound,
     OutcomeUnknown,
     PermissionDenied,
+    Refused,
     SessionExpired,
 )
 from brokerages.types import (
@@ -140,7 +142,7 @@ class UpstoxAdapter(BrokerAdapter):
         origin = self.context.endpoints.get("login", API)
         question = {
             "response_type": "code",
-            "client_id": self.credentials["api_key"],
+            "client_id": self._credential("api_key"),
             "redirect_uri": self.context.redirect_url,
             "state": state,
         }
@@ -156,8 +158,8 @@ class UpstoxAdapter(BrokerAdapter):
             "token",
             API_VERSION,
             code=grant,
-            client_id=self.credentials["api_key"],
-            client_secret=self.credentials["api_secret"],
+            client_id=self._credential("api_key"),
+            client_secret=self._credential("api_secret"),
             redirect_uri=self.context.redirect_url,
             grant_type="authorization_code",
         )
@@ -172,8 +174,8 @@ class UpstoxAdapter(BrokerAdapter):
             Pace.OTHER,
             "LoginApi",
             "init_token_request_for_indie_user",
-            {"client_secret": self.credentials["api_secret"]},
-            self.credentials["api_key"],
+            {"client_secret": self._credential("api_secret")},
+            self._credential("api_key"),
         )
         with reading():
             return portfolio.parse_request(data)
@@ -186,7 +188,8 @@ class UpstoxAdapter(BrokerAdapter):
         self.fetch_profile()
 
     def close_session(self) -> None:
-        self._call(Pace.OTHER, "LoginApi", "logout", API_VERSION)
+        with contextlib.suppress(SessionExpired):  # it was over already
+            self._call(Pace.OTHER, "LoginApi", "logout", API_VERSION)
 
     # orders
 
@@ -461,9 +464,18 @@ class UpstoxAdapter(BrokerAdapter):
                 self.check_session()
             except SessionExpired:
                 raise e from None
-            except BrokerError:
+            except BrokerError:  # not proven: the order is refused, the session is left alone
                 pass
             raise PermissionDenied(e.message, broker=self.name, code=e.code) from None
+
+    def _credential(self, name: str) -> str:
+        if not (value := self.credentials.get(name, "")):
+            raise Refused(
+                "Enter the API key and the API secret of your Upstox app first.",
+                broker=self.name,
+                code="credentials_missing",
+            )
+        return value
 
     def _anonymous(self) -> UpstoxClient:
         """Return a client for calls that take no token."""

@@ -94,7 +94,7 @@ class UpstoxClient:
                 raise refusal(int(e.status or 0), e.body or b"", e.headers) from None
         try:
             answer = read_json(response.data or b"")
-        except (ValueError, RecursionError):
+        except ValueError:
             raise OutcomeUnknown(
                 "Upstox's answer could not be read.", broker=BROKER, code="unreadable"
             ) from None

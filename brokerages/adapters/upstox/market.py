@@ -217,6 +217,16 @@ _KINDS = {
 # Shares: NSE's series and BSE's groups that trade like shares. Bonds, gold bonds, government
 # securities and the like have other codes and are left out.
 _SHARE_TYPES = frozenset({"EQ", "BE", "BZ", "SM", "ST", "A", "B", "T", "X", "XT", "Z", "M", "MT"})
+# What contracts on an index call it.
+_UNDERLYINGS = {
+    "NIFTY 50": "NIFTY",
+    "NIFTY BANK": "BANKNIFTY",
+    "NIFTY FIN SERVICE": "FINNIFTY",
+    "NIFTY MID SELECT": "MIDCPNIFTY",
+    "NIFTY NEXT 50": "NIFTYNXT50",
+    "SENSEX": "SENSEX",
+    "BANKEX": "BANKEX",
+}
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _WEEKLY_MONTHS = "123456789OND"
 
@@ -238,7 +248,12 @@ def parse_instrument(row: Row) -> InstrumentRecord | None:
     }
     if segment is Segment.INDEX:
         symbol = key.partition("|")[2].upper()
-        return InstrumentRecord(**common, kind=InstrumentKind.INDEX, symbol=symbol)
+        return InstrumentRecord(
+            **common,
+            kind=InstrumentKind.INDEX,
+            symbol=symbol,
+            underlying=_UNDERLYINGS.get(symbol, ""),
+        )
     common |= {"tick_size": amount(row, "tick_size") / 100, "lot_size": units(row, "lot_size") or 1}
     if common["tick_size"] <= 0:
         return None

@@ -114,7 +114,7 @@ def first_error(body: bytes) -> tuple[str, str]:
         first = errors[0]
         code = text(first, "error_code") or text(first, "errorCode")
         return code[:64], plain(text(first, "message"))
-    except (ValueError, RecursionError):
+    except ValueError:
         return "", ""
 
 

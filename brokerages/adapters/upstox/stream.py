@@ -275,7 +275,7 @@ class _Line:
                 continue
             try:
                 events = self._read(frame)
-            except (ValueError, KeyError, TypeError, RecursionError) as e:
+            except (ValueError, KeyError, TypeError) as e:
                 logger.warning("upstox %s: unreadable frame (%s)", self._name, type(e).__name__)
                 continue
             for event in events:

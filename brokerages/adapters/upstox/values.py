@@ -25,7 +25,10 @@ def read_json(body: bytes | str) -> Any:
     Raises:
         ValueError: not JSON, or with a number that is none.
     """
-    return json.loads(body, parse_float=Decimal, parse_constant=_refuse)
+    try:
+        return json.loads(body, parse_float=Decimal, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
 
 
 def _refuse(word: str) -> Any:

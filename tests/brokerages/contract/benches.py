@@ -452,9 +452,9 @@ class UpstoxBench(EmulatedBench):
     )
 
     def broker_words(self, instrument: Instrument) -> tuple[str, str]:
-        from tests.emulators.upstox.words import key_of
+        from tests.emulators.upstox.words import key_of, long_symbol
 
-        return instrument.symbol, key_of(instrument)
+        return long_symbol(instrument), key_of(instrument)
 
     def enroll(self, user_id: str) -> dict[str, str]:
         from tests.emulators.upstox.dialect import API_KEY, API_SECRET
