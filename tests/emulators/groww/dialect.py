@@ -47,6 +47,7 @@ class Groww(Feed):
     def __init__(self, exchange: Exchange | None = None) -> None:
         super().__init__(exchange)
         self.keys, self.sessions, self.references = {}, {}, {}
+        self.by_words = {}
         self.passes, self.listeners, self.levers = {}, [], Levers()
         self._start()
 

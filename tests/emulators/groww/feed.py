@@ -21,6 +21,7 @@ from growwapi.groww.proto.stocks_socket_response_pb2 import StocksSocketResponse
 from tests.emulators.core.dialect import Call, route
 from tests.emulators.core.exchange import OrderEvent
 from tests.emulators.core.instruments import Instrument
+from tests.emulators.core.market import Book
 from tests.emulators.core.messages import Request, Response
 from tests.emulators.core.sockets import Socket
 from tests.emulators.groww.market import Market
@@ -161,38 +162,44 @@ class Feed(Market):
                 head = f"MSG {subject} {sid} {len(data)}\r\n".encode()
                 listener.socket.send(head + data + b"\r\n", event)
 
+    def listened_to(self, subject: str) -> bool:
+        return any(subject in listener.subjects.values() for listener in self.listeners)
+
     def publish_tick(self, instrument: Instrument) -> None:
+        if not self.listeners:
+            return
         exchange, segment = venue(instrument)
-        book, millis = self.exchange.book(instrument), self.clock.now().timestamp() * 1000
-        place = f"{exchange.lower()}/%s.{token(instrument)}"
-        head = {"symbol": token(instrument), "segment": segment, "exchange": exchange}
         if segment not in ("CASH", "FNO"):
             return
-        if instrument.is_index:
-            message = StocksSocketResponseProtoDto(**head)
+        folder = "indices" if instrument.is_index else {"CASH": "eq", "FNO": "fo"}[segment]
+        place = f"/ld/{folder}/{exchange.lower()}"
+        head = {"symbol": token(instrument), "segment": segment, "exchange": exchange}
+        for kind, fill in (("price", self._fill_price), ("book", self._fill_book)):
+            subject = f"{place}/{kind}.{token(instrument)}"
+            if self.listened_to(subject):
+                message = StocksSocketResponseProtoDto(**head)
+                fill(message, self.exchange.book(instrument))
+                self.publish(subject, message.SerializeToString(), "EVENT tick")
+
+    def _fill_price(self, message: Any, book: Book) -> None:
+        millis = self.clock.now().timestamp() * 1000
+        if book.instrument.is_index:
             message.stocksLiveIndices.tsInMillis = millis
             message.stocksLiveIndices.value = float(book.last)
-            self._publish("/ld/indices/" + place % "price", message)
             return
-        folder = "/ld/eq/" if segment == "CASH" else "/ld/fo/"
-        message = StocksSocketResponseProtoDto(**head)
         price = message.stockLivePrice
         price.tsInMillis, price.ltp = millis, float(book.last)
         if self.levers.full_ticks:
             price.open, price.high, price.low = map(float, (book.open, book.high, book.low))
             price.close, price.volume = float(book.close), book.volume
             price.openInterest = book.open_interest
-        self._publish(folder + place % "price", message)
-        message = StocksSocketResponseProtoDto(**head)
-        message.stocksMarketDepth.tsInMillis = millis
+
+    def _fill_book(self, message: Any, book: Book) -> None:
+        message.stocksMarketDepth.tsInMillis = self.clock.now().timestamp() * 1000
         for side, levels in (("buyBook", book.bids), ("sellBook", book.asks)):
             for number, level in enumerate(levels, 1):
                 row = getattr(message.stocksMarketDepth, side)[number]
                 row.price, row.qty = float(level.price), level.quantity
-        self._publish(folder + place % "book", message)
-
-    def _publish(self, subject: str, message: Any) -> None:
-        self.publish(subject, message.SerializeToString(), "EVENT tick")
 
     def publish_order(self, event: OrderEvent) -> None:
         order = event.order

@@ -27,14 +27,18 @@ REFERENCE = re.compile(r"(?=.{8,20}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+){0,2}")
 
 
 class Orders(Sessions):
+    by_words: dict[tuple[str, str, str], Instrument]
     references: dict[tuple[str, str], str]  # user, reference → order id; never forgotten
 
     def listed(self, exchange: str, segment: str, name: str) -> Instrument:
         """Return an instrument by Groww's words."""
-        for instrument in self.exchange.instruments.values():
-            if (*venue(instrument), symbol(instrument)) == (exchange, segment, name):
-                return instrument
-        raise Refusal(Reason.INSTRUMENT)
+        listed = self.exchange.instruments.values()
+        if len(self.by_words) != len(listed):
+            self.by_words = {(*venue(one), symbol(one)): one for one in listed}
+        try:
+            return self.by_words[exchange, segment, name]
+        except KeyError:
+            raise Refusal(Reason.INSTRUMENT) from None
 
     @route("POST", "/v1/order/create", group="order", fixed_ip=True)
     def create(self, call: Call) -> Response:
