@@ -329,7 +329,7 @@ class ZerodhaAdapter(BrokerAdapter):
     @classmethod
     def verify_postback(cls, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         """``secret`` is the app's API secret. The checksum covers the order's id and time only."""
-        return mapping.postback_is_genuine(body, secret)
+        return mapping.postback_is_genuine(body, secret.strip())
 
     @classmethod
     def parse_postback(cls, body: bytes) -> list[OrderHint]:

@@ -15,15 +15,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
+import certifi
 import requests
 from kiteconnect import KiteConnect
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
+from urllib3.util.ssl_ import create_urllib3_context
 
 from brokerages.adapters.zerodha import failures, market
 from brokerages.adapters.zerodha.values import BROKER
@@ -87,14 +89,27 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections that are watched, and no second try."""
+    """Connections that are watched, to servers that prove who they are, and no second try."""
 
     def __init__(self) -> None:
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
-        super().init_poolmanager(*arguments, **named)
+        super().init_poolmanager(*arguments, ssl_context=_trusting(certifi.where()), **named)
         self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED"  # by the authorities of the shared context
+
+
+@cache
+def _trusting(path: str) -> ssl.SSLContext:
+    """Return the context of all connections: reading the authorities for each costs more time than
+    the request.
+    """
+    context = create_urllib3_context()
+    context.load_verify_locations(path)
+    return context
 
 
 class OneTrySession(requests.Session):

@@ -356,7 +356,9 @@ def order_book(rows: Any, now: datetime) -> OrderBook:
     for key, row in read:
         groups.setdefault(key, []).append(row)
     merged, unmerged = each(list(groups.values()), lambda group: (_merged(group, now), group))
-    owners, tagged, live_legs = {}, {}, {}
+    owners: dict[str, Owner] = {}
+    tagged: dict[str, str] = {}
+    live_legs: dict[str, str] = {}
     for report, group in merged:
         for row in group:
             number = _id(row["order_id"])

@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import certifi
 import pytest
-import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -405,10 +405,7 @@ def test_server_that_proves_who_it_is(
     context: AdapterContext, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ):
     """As at the real addresses, but that the authority is ours."""
-    from brokerages.adapters.zerodha import stream as stream_module
-
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(identity.pem))
-    monkeypatch.setattr(stream_module.certifi, "where", lambda: str(identity.pem))
+    monkeypatch.setattr(certifi, "where", lambda: str(identity.pem))
     with EmulatorServer(Zerodha(heartbeat=0.2), tls=identity.server) as emulator:
         endpoints = {"api": emulator.url, "stream": emulator.ws_url}
         assert all(url.startswith(("https:", "wss:")) for url in endpoints.values())
@@ -431,11 +428,36 @@ def test_server_that_proves_who_it_is(
         timer.cancel()
 
 
+def test_server_of_another_name_gets_nothing(
+    context: AdapterContext, identity: Identity, monkeypatch: pytest.MonkeyPatch
+):
+    """A good certificate, but not of the host that was asked for."""
+    monkeypatch.setattr(certifi, "where", lambda: str(identity.pem))
+    with EmulatorServer(Zerodha(), tls=identity.server) as other:
+        endpoints = {
+            "api": other.url.replace("127.0.0.1", "localhost"),
+            "stream": other.ws_url.replace("127.0.0.1", "localhost"),
+        }
+        adapter = ZerodhaAdapter(
+            replace(context, endpoints=endpoints),
+            CREDENTIALS,
+            SessionToken({"access_token": "t"}),
+        )
+        with pytest.raises(NotSent):
+            adapter.place_order(order())
+        stream = adapter.open_stream()
+        timer = threading.Timer(1.5, stream.close)
+        timer.start()
+        assert not [event for event in stream.events() if isinstance(event, StreamUp)]
+        timer.join()
+        assert other.recorder.count() == 0
+
+
 def test_many_answers_over_one_connection_that_is_encrypted_and_slow(
     context: AdapterContext, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ):
     """The time limit cuts an encrypted connection as well, and the next call opens another."""
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(identity.pem))
+    monkeypatch.setattr(certifi, "where", lambda: str(identity.pem))
     monkeypatch.setattr(client, "TOTAL_SECONDS", 0.6)
     with EmulatorServer(Zerodha(), tls=identity.server) as emulator:
         token = emulator.dialect.open_session("AB1234", API_KEY).access_token
