@@ -11,7 +11,8 @@ permitted over 1.25 s arrives within no single second unless the ways differ by 
 While Redis is away each process keeps to its share of an order window: the cap divided by the
 processes that may send (``BROKER_SENDERS``). A share begins used up, and is kept for some seconds
 after Redis is back, so that what was permitted by the one and by the other never adds up to more.
-Cancels, which only lessen risk, and reads then have windows of this process alone.
+Cancels, which only lessen risk, go on: a process may send some above its share. Reads go on too, in
+windows of this process alone.
 """
 
 from __future__ import annotations
@@ -211,7 +212,7 @@ class Limiter:
 
     def _take_own(self, logs: Sequence[Log], way: Way) -> float:
         return self._own.take(
-            [(f"{log.key}:{way}", log.key, self._shares(log, way)) for log in logs],
+            [(_own_key(log, way), log.key, self._shares(log, way)) for log in logs],
             begins_full=way == "order",
         )
 
@@ -221,7 +222,7 @@ class Limiter:
             if wait := self._take_own(logs, "order"):
                 return wait
             if wait := self._take_shared(logs, "order") or 0.0:
-                self._own.give_back([f"{log.key}:order" for log in logs])
+                self._own.give_back([_own_key(log, "order") for log in logs])
             return wait
 
     def _shares(self, log: Log, way: Way) -> list[tuple[int, float]]:
@@ -229,12 +230,13 @@ class Limiter:
         shares = []
         for window in log.windows:
             seconds = window.micros / 1_000_000
+            room = max(window.limit - window.reserve, 1)
+            share = max(room // self.senders, 1)
             if way == "order":
-                room = max(window.limit - window.reserve, 1)
                 # fewer permits than senders: one each, in a window that is longer in proportion
-                shares.append((max(room // self.senders, 1), seconds * max(self.senders / room, 1)))
-            elif way == "cancel":
-                shares.append((max(window.limit // self.senders, 1), seconds))
+                shares.append((share, seconds * max(self.senders / room, 1)))
+            elif way == "cancel":  # in the same log as orders, and further than they may go
+                shares.append((share + max(window.reserve // self.senders, 1), seconds))
             else:
                 shares.append((window.limit, seconds))
         return shares
@@ -293,8 +295,8 @@ class _OwnWindows:
                 for key, _, windows in wanted:
                     log = self._logs[key]
                     log.append(now)
-                    while len(log) > max(room for room, _ in windows):
-                        log.popleft()
+                    while len(log) > 2 * max(room for room, _ in windows):
+                        log.popleft()  # twice: cancels look further back than orders
             while len(self._logs) > KEPT_LOCALLY:
                 self._logs.popitem(last=False)
         return max(wait, 0.0)
@@ -377,6 +379,10 @@ def _exchange(connection: ConnectionInterface, words: Iterable[str]) -> Any:
     except (RedisError, OSError):
         connection.disconnect()
         raise
+
+
+def _own_key(log: Log, way: Way) -> str:
+    return f"{log.key}:read" if way == "read" else log.key
 
 
 def _way(kind: Pace) -> Way:

@@ -293,8 +293,18 @@ def test_cancels_and_reads_go_on_at_once():
     reads = PaceRule(frozenset({Pace.OTHER}), limit=5, seconds=1)
     limiter, who = settled(DEAD, 8), caller(TEN, reads)
 
-    assert granted(limiter, who, Pace.CANCEL, 5) == 1
+    assert granted(limiter, who, Pace.CANCEL, 5) == 2
     assert granted(limiter, who, Pace.OTHER, 9) == 5
+
+
+def test_cancels_go_on_after_the_share_of_orders():
+    limiter, who = settled(DEAD, 4), caller()
+    limiter.take(who, Pace.ORDER)
+    past_the_beginning(limiter)
+
+    assert granted(limiter, who, Pace.ORDER, 9) == 2
+    assert granted(limiter, who, Pace.CANCEL, 9) == 1
+    assert granted(limiter, who, Pace.ORDER, 9) == 0
 
 
 def test_a_freeze_holds_without_redis():
