@@ -18,6 +18,7 @@ class MarketDataConfig(AppConfig):
 
         ports.provide_quotes(quotes.quote_latest)
         ports.provide_sessions(quotes.Sessions())
+        session_opened.connect(broker_prices.forget, dispatch_uid="marketdata.prices")
         session_opened.connect(tasks.when_session_opened, dispatch_uid="marketdata.instruments")
         post_save.connect(
             broker_prices.forget, sender=BrokerConnection, dispatch_uid="marketdata.prices"

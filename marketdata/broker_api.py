@@ -135,17 +135,15 @@ class HistoricalDataApi(APIView):
             ),
             OpenApiExample(
                 "One",
-                value=[
-                    {
-                        "datetime": "2025-01-01T09:15:00+05:30",
-                        "open": "1215.10",
-                        "high": "1224.00",
-                        "low": "1211.45",
-                        "close": "1221.25",
-                        "volume": 5892547,
-                        "oi": None,
-                    }
-                ],
+                value={
+                    "datetime": "2025-01-01T00:00:00+05:30",
+                    "open": "1215.10",
+                    "high": "1224.00",
+                    "low": "1211.45",
+                    "close": "1221.25",
+                    "volume": 5892547,
+                    "oi": None,
+                },
                 response_only=True,
                 status_codes=["200"],
             ),

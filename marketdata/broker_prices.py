@@ -30,6 +30,8 @@ from marketdata.quotes import broker_latest
 logger = logging.getLogger(__name__)
 
 REMEMBER_SECONDS = 5.0
+SHOWN_SECONDS = 3.0
+QUIET_SECONDS = 10.0
 MOST_REMEMBERED = 50_000
 EXTRA_REQUESTS = 8  # spent on finding what a refused batch was refused for
 
@@ -37,6 +39,8 @@ _DEPTHS = (QuoteDepth.LTP, QuoteDepth.OHLC, QuoteDepth.FULL)
 # These are about the session, not about one of the instruments.
 _OF_SESSION = (SessionExpired, PermissionDenied, StaticIpRefused, NotSupported)
 
+_shown_until: dict[UUID, float] = {}  # by connection: prices that are young enough for a page
+_quiet_until: dict[UUID, float] = {}  # by connection: it did not answer
 _by_platform: dict[tuple[UUID, str | None], float] = {}
 
 
@@ -49,8 +53,9 @@ class Answers:
 
 
 def forget(**_: object) -> None:
-    """Forget who takes the platform's prices; called when a connection changes."""
-    _by_platform.clear()
+    """Forget who takes the platform's prices; called when a connection or a session changes."""
+    for known in (_by_platform, _shown_until, _quiet_until):
+        known.clear()
 
 
 def prices_from(user_id: UUID, broker: str | None = None) -> ConnectionBrief | None:
@@ -159,6 +164,30 @@ def quotes_refresh(
         found = {}
     missing = [pk for pk in ids if pk not in found]
     return broker_latest(broker).read(missing) | found
+
+
+def quotes_shown(
+    connection_id: UUID, broker: str, instrument_ids: Iterable[int]
+) -> dict[int, Quote]:
+    """Return the broker's quotes for display. It is asked at most once in a few seconds through
+    each session, and left alone for a while when it did not answer.
+    """
+    ids, now = list(dict.fromkeys(instrument_ids)), time.monotonic()
+    latest = broker_latest(broker)
+    found = latest.read(ids)
+    if max(_shown_until.get(connection_id, 0.0), _quiet_until.get(connection_id, 0.0)) > now:
+        return found
+    if len(_shown_until) > MOST_REMEMBERED:
+        _shown_until.clear()
+        _quiet_until.clear()
+    try:
+        asked = quotes_fetch(ConnectionBrief(connection_id, broker, broker), ids, QuoteDepth.FULL)
+    except BrokerError as e:
+        logger.info("no quotes from %s: %s", broker, e)
+        _quiet_until[connection_id] = time.monotonic() + QUIET_SECONDS
+        return found
+    _shown_until[connection_id] = time.monotonic() + SHOWN_SECONDS
+    return found | asked.quotes
 
 
 def candles_fetch(

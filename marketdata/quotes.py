@@ -91,6 +91,15 @@ def quote_for_order(broker: str, ref: InstrumentRef) -> Quote | None:
     return None if quote is None or is_stale(quote, datetime.now(UTC)) else quote
 
 
+def quote_at_hand(broker: str, ref: InstrumentRef) -> Quote | None:
+    """Return the latest known price of what is held at ``broker``, for display: nothing is asked
+    for.
+    """
+    if is_venue(broker):
+        return quote_latest(ref)
+    return broker_latest(broker).read([ref.id]).get(ref.id)
+
+
 def takes_orders(broker: str, ref: InstrumentRef, at: datetime) -> bool:
     """Whether orders for the running session are taken at ``at``: where the market runs inside the
     platform while it matches, at real brokers also in the phases around it.

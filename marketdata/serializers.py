@@ -250,7 +250,7 @@ class MasterRowOutput(serializers.Serializer):
     segment = serializers.CharField()
     trading_symbol = serializers.CharField()
     exchange_token = serializers.CharField(allow_blank=True)
-    instrument_type = serializers.ChoiceField(_choices(InstrumentKind))
+    instrument_type = serializers.CharField(help_text="EQ, INDEX, FUT, CE or PE.")
     name = serializers.CharField()
     isin = serializers.CharField(allow_blank=True)
     underlying = serializers.CharField(allow_blank=True)

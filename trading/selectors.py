@@ -13,7 +13,9 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from audit.sql import Statement
+from brokerages.registry import is_venue
 from brokerages.types import ZERO, Product, Quote
+from marketdata.broker_prices import quotes_shown
 from marketdata.quotes import quotes_latest
 from marketdata.selectors import ref_by_id, ref_by_key
 from trading.errors import NotFound
@@ -66,9 +68,13 @@ _POSITIONS_OF = Statement(
     + _LATEST
 )
 
-Quotes = Mapping[int, Quote]
+Quotes = Mapping[tuple[str, int], Quote]
+"""By broker and instrument: a position at a real broker is worth what that broker quotes. The
+platform's own prices, which paper trades at, are under the name "".
+"""
 Page = tuple[list[dict[str, Any]], str | None]
 
+_PRICED = ("connection_id", "connection__broker", "instrument_id")  # what a price is looked up by
 _CLOSED = [status.value for status in sorted(CLOSED)]
 _FILL_FIELDS = (
     "id", "order_id", "connection_id", "instrument_id", "side", "product", "quantity", "price",
@@ -180,7 +186,7 @@ def quotes_held(*, user_id: UUID) -> Quotes:
     positions = Position.objects.filter(
         Q(last_fill_at__gte=_today_start()) | ~Q(quantity=0), user_id=user_id
     )
-    return _quotes(positions.values("instrument_id"))
+    return _quotes(positions.values(*_PRICED))
 
 
 def position_list(
@@ -195,7 +201,7 @@ def position_list(
         for row in (_POSITIONS_OF if connection_id else _POSITIONS).rows(values)
     ]
     quotes = _quotes(rows) if quotes is None else quotes
-    return [position_output(row, quotes.get(row["instrument_id"])) for row in rows]
+    return [position_output(row, quotes.get(_priced_as(row))) for row in rows]
 
 
 def position_get(*, user_id: UUID, position_id: UUID) -> dict[str, Any]:
@@ -207,7 +213,7 @@ def position_get(*, user_id: UUID, position_id: UUID) -> dict[str, Any]:
     row = Position.objects.filter(pk=position_id, user_id=user_id).values(*POSITION_FIELDS).first()
     if row is None:
         raise NotFound("no such position")
-    return position_output(row, _quotes([row]).get(row["instrument_id"]))
+    return position_output(row, _quotes([row]).get(_priced_as(row)))
 
 
 def holding_list(
@@ -219,7 +225,7 @@ def holding_list(
         positions = positions.filter(connection_id=connection_id)
     rows = list(positions.order_by("instrument__symbol", "id").values(*POSITION_FIELDS))
     quotes = _quotes(rows) if quotes is None else quotes
-    return [_holding_output(row, quotes.get(row["instrument_id"])) for row in rows]
+    return [_holding_output(row, quotes.get(_priced_as(row))) for row in rows]
 
 
 def fill_list(
@@ -276,7 +282,7 @@ def pnl_summary(
     positions = Position.objects.filter(user_id=user_id)
     if connection_id is not None:
         positions = positions.filter(connection_id=connection_id)
-    rows = list(positions.values("instrument_id", "quantity", "open_cost", "realised_pnl"))
+    rows = list(positions.values(*_PRICED, "quantity", "open_cost", "realised_pnl"))
     quotes = _quotes([row for row in rows if row["quantity"]]) if quotes is None else quotes
     open_pnl = value = invested = ZERO
     unpriced = 0
@@ -284,7 +290,7 @@ def pnl_summary(
         if not row["quantity"]:
             continue
         invested += abs(row["open_cost"])
-        if (quote := quotes.get(row["instrument_id"])) is None:
+        if (quote := quotes.get(_priced_as(row))) is None:
             unpriced += 1
             continue
         open_pnl += unrealised(OpenQuantity(row["quantity"], row["open_cost"]), quote.last_price)
@@ -337,8 +343,26 @@ def _following(found: list[dict[str, Any]], limit: int) -> str | None:
 
 
 def _quotes(rows: Iterable[Mapping[str, Any]]) -> Quotes:
-    refs = [ref_by_id(instrument_id) for instrument_id in {row["instrument_id"] for row in rows}]
-    return {quote.instrument_id: quote for quote in quotes_latest(refs)}
+    ours: set[int] = set()
+    theirs: dict[tuple[UUID, str], set[int]] = {}
+    for row in rows:
+        broker, pk = row["connection__broker"], row["instrument_id"]
+        if is_venue(broker):
+            ours.add(pk)
+        else:
+            theirs.setdefault((row["connection_id"], broker), set()).add(pk)
+    found: dict[tuple[str, int], Quote] = {
+        ("", quote.instrument_id): quote for quote in quotes_latest(ref_by_id(pk) for pk in ours)
+    }
+    for (connection_id, broker), ids in theirs.items():
+        quotes = quotes_shown(connection_id, broker, ids)
+        found |= {(broker, pk): quote for pk, quote in quotes.items()}
+    return found
+
+
+def _priced_as(row: Mapping[str, Any]) -> tuple[str, int]:
+    broker = row["connection__broker"]
+    return "" if is_venue(broker) else broker, row["instrument_id"]
 
 
 def _today_start() -> datetime:

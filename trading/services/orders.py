@@ -60,15 +60,25 @@ def order_denial(connection: ConnectionBrief, terms: OrderTerms, *, now: datetim
     if reason := adapter_class(broker).capabilities.why_not(request):
         return Denial(*reason)
     try:
-        theirs = ref_at_broker(broker, ref.id)
+        theirs = terms_at_broker(broker, terms)
     except NotAtBroker as e:
         return Denial(e.code, e.message)
     return why_denied(
-        terms if theirs is ref else replace(terms, instrument=theirs),
+        theirs,
         today=trading_day(now),
         is_open=takes_orders(broker, ref, now),
         quote=quote_for_order(broker, ref),
     )
+
+
+def terms_at_broker(broker: str, terms: OrderTerms) -> OrderTerms:
+    """Return the terms with the instrument as this broker knows it.
+
+    Raises:
+        NotAtBroker: it does not list it.
+    """
+    theirs = ref_at_broker(broker, terms.instrument.id)
+    return terms if theirs is terms.instrument else replace(terms, instrument=theirs)
 
 
 def order_request(terms: OrderTerms, *, tag: str) -> OrderRequest:

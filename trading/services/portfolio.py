@@ -10,14 +10,16 @@ from django.utils import timezone
 
 from brokerages.errors import BrokerError
 from brokerages.models import BrokerConnection
+from brokerages.registry import is_venue
 from brokerages.selectors import ConnectionBrief, connection_list, session_of
 from brokerages.services import adapter_for, funds_latest
 from brokerages.types import ZERO, Funds
+from marketdata.broker_prices import quotes_refresh
 from marketdata.quotes import quote_latest
 from trading import selectors
 from trading.outputs import rupees
 from trading.risk import OrderTerms
-from trading.services.orders import new_tag, order_denial, order_request
+from trading.services.orders import new_tag, order_denial, order_request, terms_at_broker
 
 logger = logging.getLogger(__name__)
 
@@ -77,22 +79,27 @@ def _connection_output(connection: BrokerConnection, funds: Funds | None) -> dic
 def order_preview(*, connection: ConnectionBrief, terms: OrderTerms) -> dict[str, Any]:
     """Return what an order would cost and why it would be denied, placing nothing.
 
-    The estimate is the limit price, else the best price of the other side; margin and funds come
-    from the broker and are null where it does not say.
+    The estimate is the limit price, else the best price of the other side, as the broker quotes it;
+    margin, charges and funds come from the broker and are null where it does not say.
     """
-    ref = terms.instrument
-    quote = quote_latest(ref)
+    ref, broker = terms.instrument, connection.broker
+    if is_venue(broker):
+        quote = quote_latest(ref)
+    else:  # asked for before the check, which then knows the limits of the day
+        quote = quotes_refresh(connection.id, broker, [ref.id]).get(ref.id)
     levels = () if quote is None else (quote.asks if terms.side == "BUY" else quote.bids)
     price = terms.price or (levels[0].price if levels else quote.last_price if quote else None)
     denial = order_denial(connection, terms, now=timezone.now())
-    margin = available = None
+    margin = charges = available = None
     try:
         adapter = adapter_for(connection.id)
         available = adapter.fetch_funds().available
         if denial is None:
-            margin = adapter.estimate_margin([order_request(terms, tag=new_tag())]).required
+            request = order_request(terms_at_broker(broker, terms), tag=new_tag())
+            estimate = adapter.estimate_margin([request])
+            margin, charges = estimate.required, estimate.charges
     except BrokerError as e:
-        logger.info("no margin estimate from %s: %s", connection.broker, e)
+        logger.info("no margin estimate from %s: %s", broker, e)
     reason = (
         None
         if denial is None
@@ -113,7 +120,9 @@ def order_preview(*, connection: ConnectionBrief, terms: OrderTerms) -> dict[str
         "estimated_price": rupees(price),
         "estimated_value": rupees(price * terms.quantity) if price is not None else None,
         "margin_required": rupees(margin),
+        "charges": rupees(charges),
         "available_funds": rupees(available),
+        "source": quote.source if quote else None,
         "simulated": quote.simulated if quote else None,
         "denied": reason,
     }

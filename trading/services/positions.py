@@ -12,7 +12,7 @@ from uuid import UUID
 from audit.ids import uuid7
 from audit.sql import Statement
 from brokerages.types import FillReport, Product, Side
-from marketdata.quotes import quote_latest
+from marketdata.quotes import quote_at_hand
 from marketdata.selectors import ref_by_id
 from trading.models import Order
 from trading.outputs import position_output
@@ -148,4 +148,4 @@ def position_shape(position: LockedPosition, order: Order, broker: str) -> dict[
         "instrument_id": order.instrument_id,
         "product": order.product,
     }
-    return position_output(row, quote_latest(ref_by_id(order.instrument_id)))
+    return position_output(row, quote_at_hand(broker, ref_by_id(order.instrument_id)))
