@@ -173,6 +173,7 @@ class EmulatedBench(Bench):
     dialect_name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
     unknown_token: ClassVar[str] = "1"  # of an instrument that is not listed
+    history_from: ClassVar[datetime] = datetime(2000, 1, 1, tzinfo=IST)
     checks_later: ClassVar[bool] = False  # orders are taken first and rejected by a report
     parks_when_closed: ClassVar[bool] = False  # any order, whether or not it says so
     users: int = 0
@@ -480,7 +481,7 @@ class UpstoxBench(EmulatedBench):
     def doubt(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from brokerages.adapters.upstox import stream
 
-        quick = stream.Patience(first_delay=0.1, beat=HURRY, silence=HURRY, opening=2)
+        quick = replace(stream.Patience(), beat=HURRY, silence=HURRY, opening=2)
         monkeypatch.setattr(stream, "Patience", lambda: quick)
 
     def say(self, monkeypatch: pytest.MonkeyPatch, stage: Stage, word: str) -> None:
@@ -496,6 +497,7 @@ class UpstoxBench(EmulatedBench):
 
 class GrowwBench(EmulatedBench):
     name, dialect_name = "groww", "Groww"
+    history_from = datetime(2020, 1, 1, tzinfo=IST)
     wire = Wire(
         place="POST /v1/order/create",
         modify="POST /v1/order/modify",
