@@ -300,6 +300,12 @@ class BrokerAdapter(ABC):
     @abstractmethod
     def fetch_fills(self) -> list[FillReport]: ...
 
+    def fetch_order_fills(self, report: OrderReport) -> list[FillReport]:
+        """Return the fills of the order of ``report``, which the broker has just given: from the
+        day's book, or with fewer requests where the broker has a way.
+        """
+        return [f for f in self.fetch_fills() if f.broker_order_id == report.broker_order_id]
+
     @abstractmethod
     def fetch_positions(self) -> list[PositionReport]: ...
 

@@ -13,9 +13,9 @@ from brokerages.limiter import PACED, Pacer
 CALLS = (
     "open_session", "renew_session", "check_session", "close_session",
     "place_order", "modify_order", "cancel_order", "convert_position",
-    "find_order", "fetch_order", "fetch_orders", "fetch_fills", "fetch_positions",
-    "fetch_holdings", "fetch_funds", "fetch_profile", "fetch_quotes", "fetch_candles",
-    "estimate_margin",
+    "find_order", "fetch_order", "fetch_orders", "fetch_fills", "fetch_order_fills",
+    "fetch_positions", "fetch_holdings", "fetch_funds", "fetch_profile", "fetch_quotes",
+    "fetch_candles", "estimate_margin",
 )  # fmt: skip
 """All calls of an adapter that ask its broker something and return when it answered."""
 

@@ -274,8 +274,7 @@ def _book_of(
         report = adapter.find_order(request)
     if report is None:
         return None, ()
-    fills = adapter.fetch_fills()
-    return report, [f for f in fills if f.broker_order_id == report.broker_order_id]
+    return report, adapter.fetch_order_fills(report)
 
 
 def _others_follow(event: InboundEvent, started: datetime) -> None:

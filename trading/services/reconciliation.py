@@ -163,6 +163,8 @@ class Books:
         return self._adapter.fetch_order(order.broker_order_id, stored_request(order))
 
     def fills_of(self, report: OrderReport) -> list[FillReport]:
+        if not self._several:
+            return self._adapter.fetch_order_fills(report)
         return [fill for fill in self._fills if fill.broker_order_id == report.broker_order_id]
 
     @cached_property
@@ -327,16 +329,17 @@ def books_apply(connection_id: UUID) -> int:
         BrokerError: a book could not be read. Nothing was applied.
     """
     adapter = adapter_for(connection_id)
-    reports, fills = adapter.fetch_orders(), adapter.fetch_fills()
-    by_id, by_tag = _orders_named(connection_id, reports)
+    reports = adapter.fetch_orders()
+    news = _news(connection_id, reports)
+    lacking = [report for report, order in news if _lacks_fills(order, report)]
+    fills: list[FillReport] = []
+    if lacking:  # the book of orders says that there are some that we do not have
+        fills = (
+            adapter.fetch_order_fills(lacking[0]) if len(lacking) == 1 else adapter.fetch_fills()
+        )
     changed = 0
-    for report in reports:
-        order = by_id.get(report.broker_order_id) or by_tag.get(report.client_order_id)
-        if order is None:
-            continue
+    for report, order in news:
         own = [fill for fill in fills if fill.broker_order_id == report.broker_order_id]
-        if not _has_news(order, report, own):
-            continue
         try:
             after = report_apply(
                 connection_id=connection_id, broker=adapter.name, report=report, fills=own
@@ -350,31 +353,38 @@ def books_apply(connection_id: UUID) -> int:
     return changed
 
 
-def _orders_named(
-    connection_id: UUID, reports: Iterable[OrderReport]
-) -> tuple[dict[str, Order], dict[str, Order]]:
-    """Return our orders that the reports name, by the broker's id; and those without one, by
-    tag.
+def _news(connection_id: UUID, reports: Iterable[OrderReport]) -> list[tuple[OrderReport, Order]]:
+    """Return the reports that may say something new of an order of ours, each with the order: found
+    by the broker's id, or by our tag where the id is not known yet.
     """
     ids = {report.broker_order_id for report in reports if report.broker_order_id}
     tags = {report.client_order_id for report in reports if report.client_order_id}
-    orders = list(
-        Order.objects.filter(
-            Q(broker_order_id__in=ids) | Q(broker_order_id="", tag__in=tags),
-            connection_id=connection_id,
-        )
+    by_id, by_tag = {}, {}
+    for order in Order.objects.filter(
+        Q(broker_order_id__in=ids) | Q(broker_order_id="", tag__in=tags),
+        connection_id=connection_id,
+    ):
+        if order.broker_order_id:
+            by_id[order.broker_order_id] = order
+        else:
+            by_tag[order.tag] = order
+    found = (
+        (report, by_id.get(report.broker_order_id) or by_tag.get(report.client_order_id))
+        for report in reports
     )
-    return (
-        {order.broker_order_id: order for order in orders if order.broker_order_id},
-        {order.tag: order for order in orders if not order.broker_order_id},
-    )
+    return [(r, order) for r, order in found if order is not None and _has_news(order, r)]
 
 
-def _has_news(order: Order, report: OrderReport, fills: Sequence[FillReport]) -> bool:
+def _has_news(order: Order, report: OrderReport) -> bool:
     if OrderStatus(order.status) not in CLOSED or order.status == OrderStatus.NOT_PLACED:
         return True
-    filled = max(report.filled_quantity, sum(fill.quantity for fill in fills))
-    return filled > order.filled_quantity
+    return _lacks_fills(order, report)
+
+
+def _lacks_fills(order: Order, report: OrderReport) -> bool:
+    if report.status is ReportedStatus.FILLED and order.status != OrderStatus.FILLED:
+        return True
+    return report.filled_quantity > order.filled_quantity
 
 
 def _days_end(connection_id: UUID, broker: str, reports: Sequence[OrderReport]) -> int:

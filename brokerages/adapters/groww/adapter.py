@@ -222,7 +222,9 @@ class GrowwAdapter(BrokerAdapter):
         except OrderNotFound:
             return None
         short = _read(mapping.parse_status, row, self.context.now())
-        report = self._detail(short.broker_order_id, segment) or short
+        report = self._detail(short.broker_order_id, segment) or replace(
+            short, raw={**short.raw, "segment": segment}
+        )
         return replace(report, client_order_id=request.client_order_id)
 
     def fetch_order(self, broker_order_id: str, request: OrderRequest) -> OrderReport | None:
@@ -256,9 +258,13 @@ class GrowwAdapter(BrokerAdapter):
             fill
             for report in self.fetch_orders()
             if report.filled_quantity
-            for fill in self._fills_of(report)
+            for fill in self.fetch_order_fills(report)
         ]
         return sorted(fills, key=lambda fill: fill.filled_at)
+
+    def fetch_order_fills(self, report: OrderReport) -> list[FillReport]:
+        """Return the trades of one order: a request of its own at Groww."""
+        return self._fills_of(report) if report.filled_quantity else []
 
     def fetch_positions(self) -> list[PositionReport]:
         """Return positions of all segments, with last prices. The answer is held against the market

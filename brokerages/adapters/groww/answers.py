@@ -59,7 +59,7 @@ KINDS: tuple[tuple[re.Pattern[str], type[Refused]], ...] = tuple(
         (r"\btick", OffTick),
         (r"freeze", OverFreeze),
         (r"markets? (is |are )?(now )?closed|(market|trading) hours", MarketClosed),
-        (r"already|can ?not be (modified|cancelled)", OrderNotFound),
+        (r"already", OrderNotFound),
     )
 )  # fmt: skip
 _TIMED_OUT = re.compile(r"time(d)?[ -]?out|try again", re.IGNORECASE)

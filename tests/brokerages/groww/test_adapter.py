@@ -257,6 +257,17 @@ def test_contracts_without_trades_fall_back_to_the_order(emulator, adapter, futu
     assert fill.fill_id.endswith("-ALL")
 
 
+def test_fills_of_one_order_are_one_request(emulator, adapter):
+    for count in range(3):
+        adapter.place_order(order(client_order_id=f"TAG{count:05d}", quantity=count + 1))
+    report = adapter.find_order(order(client_order_id="TAG00001"))
+    emulator.recorder.clear()
+    (fill,) = adapter.fetch_order_fills(report)
+    assert (fill.quantity, fill.broker_order_id) == (2, report.broker_order_id)
+    assert emulator.recorder.count() == 1
+    assert adapter.fetch_order_fills(replace(report, filled_quantity=0)) == []
+
+
 def test_a_book_of_many_pages(emulator, adapter):
     for count in range(53):
         adapter.place_order(limit(client_order_id=f"TAG{count:05d}", quantity=1))
