@@ -156,7 +156,7 @@ class ZerodhaAdapter(BrokerAdapter):
         )
 
     def check_session(self) -> None:
-        self._ask(Pace.OTHER, lambda kite: kite.profile())
+        self.fetch_profile()
 
     def close_session(self) -> None:
         """Log out of the API. A session that is over already is closed."""
@@ -197,7 +197,12 @@ class ZerodhaAdapter(BrokerAdapter):
 
     def convert_position(self, conversion: PositionConversion) -> None:
         form = mapping.conversion_form(conversion)
-        self._ask(Pace.OTHER, lambda kite: kite.convert_position(**form))
+
+        def ask(kite: Any) -> None:
+            if kite.convert_position(**form) is not True:
+                raise ValueError("neither done nor refused")
+
+        self._ask(Pace.OTHER, ask)
 
     # reports
 
@@ -232,10 +237,18 @@ class ZerodhaAdapter(BrokerAdapter):
         return mapping.fills_of_orders(fills, book.owners if book else {})
 
     def fetch_positions(self) -> list[PositionReport]:
-        return self._ask(Pace.OTHER, lambda kite: portfolio.position_reports(kite.positions()))
+        reports, unread = self._ask(
+            Pace.OTHER, lambda kite: portfolio.position_reports(kite.positions())
+        )
+        self._warn(unread, "positions")
+        return reports
 
     def fetch_holdings(self) -> list[HoldingReport]:
-        return self._ask(Pace.OTHER, lambda kite: portfolio.holding_reports(kite.holdings()))
+        reports, unread = self._ask(
+            Pace.OTHER, lambda kite: portfolio.holding_reports(kite.holdings())
+        )
+        self._warn(unread, "holdings")
+        return reports
 
     def fetch_funds(self) -> Funds:
         return self._ask(Pace.OTHER, lambda kite: portfolio.funds(kite.margins("equity")))
@@ -250,21 +263,23 @@ class ZerodhaAdapter(BrokerAdapter):
         out.
         """
         method = {QuoteDepth.LTP: "ltp", QuoteDepth.OHLC: "ohlc", QuoteDepth.FULL: "quote"}[depth]
-        wanted, found = market.by_key(instruments), {}
+        wanted = market.by_key(instruments)
         keys, size = list(wanted), market.QUOTES_AT_ONCE[depth]
+        found: list[Quote] = []
         for at in range(0, len(keys), size):
             chunk = keys[at : at + size]
 
-            def read(kite: Any, chunk: list[str] = chunk) -> dict[str, list[Quote]]:
+            def read(kite: Any, chunk: list[str] = chunk) -> tuple[list[Quote], int]:
                 rows, now = getattr(kite, method)(chunk), self.context.now()
-                return {
-                    key: [q for ref in wanted[key] if (q := market.quote_of(ref, rows[key], now))]
-                    for key in chunk
-                    if key in rows
-                }
+                if not isinstance(rows, Mapping):
+                    raise ValueError("not an object")
+                pairs = [(ref, rows[key]) for key in chunk if key in rows for ref in wanted[key]]
+                return each(pairs, lambda pair: market.quote_of(pair[0], pair[1], now))
 
-            found.update(self._ask(Pace.QUOTE, read))
-        return [quote for key in keys for quote in found.get(key, ())]
+            quotes, unread = self._ask(Pace.QUOTE, read)
+            self._warn(unread, "quotes")
+            found += quotes
+        return found
 
     def fetch_candles(
         self,

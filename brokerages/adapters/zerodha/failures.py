@@ -72,6 +72,10 @@ _WORDS = _table(
         ),
         OverFreeze: (r"freeze (?:qty|quantity|limit)", "quantity freeze"),
         OffTick: ("tick size", r"multiples? of (?:the )?tick"),
+        PermissionDenied: (
+            "(?:segment|product|account).* not (?:enabled|activated|active)",
+            "not (?:enabled|activated).* (?:segment|account)",
+        ),
         MarketClosed: (
             r"markets? (?:is|are) (?:currently )?closed",
             r"(?:exchange|segment) is closed",
@@ -101,10 +105,10 @@ _ORDER_WORDS = _table(
             "not found",
             "(?:doesn.t|not) exist",
             "invalid `?order_id`?",
-            r"order (?:cannot|can.t|can not) be (?:modified|cancelled)",
-            r"not (?:an )?open order",
+            "not (?:an )?open order",
             r"(?:is|it.s|already|been) (?:complete|completed|cancelled|rejected|executed)\b",
-        )
+        ),
+        Refused: ("order (?:cannot|can.t|can not) be (?:modified|changed|cancelled)",),
     }
 )
 

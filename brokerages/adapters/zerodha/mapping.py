@@ -91,6 +91,8 @@ _AUTOMATIC = "-1"  # the protection that Kite chooses by the price
 _SYSTEM_TAGS = re.compile(r"(?:mktp|autoslice)(?::.*)?")
 _OUR_TAG = re.compile(r"[0-9A-Z]{20}")
 _ORDER_ID = re.compile(r"[0-9A-Za-z]{1,40}")
+# Series of shares (trade for trade, small companies) that Kite appends to the exchange's symbol.
+_SERIES = re.compile(r"-(?:BE|BZ|SM|ST)$")
 _SESSION_ENDS = time(6)  # IST, every day
 
 
@@ -200,6 +202,11 @@ def exchange_word(instrument: InstrumentRef) -> str:
 def symbol_of(instrument: InstrumentRef) -> str:
     """Return Kite's ``tradingsymbol``: its own where we know it, else the exchange's."""
     return instrument.broker_symbol or instrument.symbol
+
+
+def listed_symbol(exchange: Exchange, symbol: str) -> str:
+    """Return the exchange's symbol of what Kite calls ``symbol``: without the series of a share."""
+    return _SERIES.sub("", symbol) if exchange is Exchange.NSE else symbol
 
 
 def is_order_id(text: str) -> bool:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from brokerages.adapters.zerodha.mapping import TRADED, symbol_of
+from brokerages.adapters.zerodha.mapping import TRADED, listed_symbol, symbol_of
 from brokerages.adapters.zerodha.values import BROKER, moment, price, price_or_none, whole
 from brokerages.base import IST
 from brokerages.errors import InvalidOrder
@@ -58,9 +57,8 @@ _UNDERLYINGS = {
     "BANKEX": "BANKEX",
     "SNSX50": "SENSEX50",
 }
-# Series of shares that Kite appends to the exchange's symbol; bonds keep theirs in the name.
-_SERIES = re.compile(r"-(?:BE|BZ|SM|ST)$")
 _COLUMNS = {"instrument_token", "exchange_token", "tradingsymbol", "segment", "exchange"}
+_EPOCH = 1970
 _DERIVATIVES = {Exchange.NFO, Exchange.BFO}
 _KINDS = {
     "FUT": InstrumentKind.FUT,
@@ -117,7 +115,10 @@ def tick_of(instrument: InstrumentRef, row: Mapping[str, Any], now: datetime) ->
     if last is None:
         return None
     stamp = row.get("exchange_timestamp")
-    at = stamp.astimezone(now.tzinfo) if isinstance(stamp, datetime) else now
+    if not isinstance(stamp, datetime) or stamp.year <= _EPOCH:  # 0 on the wire: no time yet
+        at = now
+    else:
+        at = stamp.astimezone(now.tzinfo)
     volume = whole(row.get("volume_traded") or 0)
     quote = None
     if "ohlc" in row:
@@ -275,7 +276,7 @@ def _record(row: Mapping[str, Any]) -> InstrumentRecord | None:
     if exchange not in _DERIVATIVES:
         if row["instrument_type"] != "EQ":
             return None
-        terms["symbol"] = _SERIES.sub("", symbol) if exchange is Exchange.NSE else symbol
+        terms["symbol"] = listed_symbol(exchange, symbol)
         return InstrumentRecord(**terms, segment=Segment.EQUITY, kind=InstrumentKind.EQ)
     kind = _KINDS[row["instrument_type"]]
     expiry = row["expiry"]

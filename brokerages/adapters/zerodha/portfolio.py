@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from brokerages.adapters.zerodha.mapping import order_form
+from brokerages.adapters.zerodha.mapping import listed_symbol, order_form
 from brokerages.adapters.zerodha.values import (
     each,
     exact,
@@ -44,12 +44,12 @@ _MARGIN_FIELDS = (
 )
 
 
-def position_reports(data: Mapping[str, Any]) -> list[PositionReport]:
+def position_reports(data: Mapping[str, Any]) -> tuple[list[PositionReport], int]:
     """Read ``net`` of ``GET /portfolio/positions``: carried and today's together, flat ones too.
 
     Kite counts lots where ``multiplier`` is not 1; ours are units. Kite states the whole profit as
     unrealised, also of a flat position, where nothing is left to realise: there it is realised.
-    Products that only Kite has (CO, BO) are left out.
+    Products that only Kite has (CO, BO) are left out. Returns also how many rows made no sense.
     """
 
     def read(row: Mapping[str, Any]) -> PositionReport | None:
@@ -59,9 +59,10 @@ def position_reports(data: Mapping[str, Any]) -> list[PositionReport]:
         realised, unrealised = money(row["realised"]), money(row["unrealised"])
         if not units:
             realised, unrealised = money(row["pnl"]), money(0)
+        exchange = Exchange(row["exchange"])
         return PositionReport(
-            exchange=Exchange(row["exchange"]),
-            symbol=str(row["tradingsymbol"]),
+            exchange=exchange,
+            symbol=listed_symbol(exchange, str(row["tradingsymbol"])),
             product=Product(row["product"]),
             quantity=whole(units),
             average_price=price(row["average_price"]),
@@ -70,13 +71,13 @@ def position_reports(data: Mapping[str, Any]) -> list[PositionReport]:
             unrealised=unrealised,
         )
 
-    return each(data["net"], read)[0]
+    return each(data["net"], read)
 
 
-def holding_reports(rows: Any) -> list[HoldingReport]:
+def holding_reports(rows: Any) -> tuple[list[HoldingReport], int]:
     """Read ``GET /portfolio/holdings``. Kite keeps shares that are not delivered yet (T1) and
     shares bought on margin (MTF) apart from ``quantity``; ours counts T1 in, and MTF shares are a
-    row of their own.
+    row of their own. Returns also how many rows made no sense.
     """
 
     def read(row: Mapping[str, Any]) -> list[HoldingReport] | None:
@@ -87,10 +88,11 @@ def holding_reports(rows: Any) -> list[HoldingReport]:
             (whole(row["quantity"]) + t1, t1, row["average_price"]),
             (whole(mtf.get("quantity") or 0), 0, mtf.get("average_price") or 0),
         ]
+        exchange = Exchange(row["exchange"])
         return [
             HoldingReport(
-                exchange=Exchange(row["exchange"]),
-                symbol=str(row["tradingsymbol"]),
+                exchange=exchange,
+                symbol=listed_symbol(exchange, str(row["tradingsymbol"])),
                 isin=str(row.get("isin") or ""),
                 quantity=quantity,
                 average_price=price(average),
@@ -101,7 +103,8 @@ def holding_reports(rows: Any) -> list[HoldingReport]:
             if quantity
         ]
 
-    return [report for reports in each(rows, read)[0] for report in reports]
+    found, unread = each(rows, read)
+    return [report for reports in found for report in reports], unread
 
 
 def funds(data: Mapping[str, Any]) -> Funds:

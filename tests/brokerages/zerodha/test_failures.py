@@ -77,6 +77,8 @@ PLACING = [
     (400, "InputException", "MIS orders are not allowed for this instrument.", InvalidOrder),
     (400, "OrderException", "Trading in this instrument is blocked.", InvalidOrder),
     (400, "InputException", "Invalid `quantity`.", InvalidOrder),
+    (400, "InputException", "The NFO segment is not enabled for you.", PermissionDenied),
+    (400, "OrderException", "Your account is not activated for MTF.", PermissionDenied),
     (404, "GeneralException", "Route not found", Refused),
     (405, "GeneralException", "Method not allowed", Refused),
     # what may have been acted on
@@ -126,6 +128,7 @@ def test_placing(status: int, kind: str, words: str, error: type[BrokerError]) -
             OrderNotFound,
         ),
         (400, "OrderException", "Order cannot be modified as it's rejected.", OrderNotFound),
+        (400, "OrderException", "Order cannot be modified in the closing session.", Refused),
         (400, "OrderException", "Maximum allowed order modifications exceeded.", InvalidOrder),
         (400, "MarginException", FUNDS, InsufficientFunds),
         (400, "OrderException", TIMED_OUT, OutcomeUnknown),

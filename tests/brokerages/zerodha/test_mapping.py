@@ -464,7 +464,8 @@ def test_trade_that_makes_no_sense_hides_nothing_else(damage):
 
 
 def test_positions():
-    short, flat, lots = portfolio.position_reports(payload("positions.json"))
+    (short, flat, lots), unread = portfolio.position_reports(payload("positions.json"))
+    assert unread == 0
     assert (short.quantity, short.average_price, short.unrealised) == (
         -20, Decimal("825.45"), Decimal("27.00"),
     )  # fmt: skip
@@ -476,11 +477,12 @@ def test_positions():
 def test_position_that_makes_no_sense_hides_nothing_else():
     data = payload("positions.json")
     data["net"][0]["quantity"] = "some"
-    assert [report.quantity for report in portfolio.position_reports(data)] == [0, 200]
+    reports, unread = portfolio.position_reports(data)
+    assert ([report.quantity for report in reports], unread) == ([0, 200], 1)
 
 
 def test_holdings():
-    share, margin = portfolio.holding_reports(payload("holdings.json"))
+    (share, margin), _ = portfolio.holding_reports(payload("holdings.json"))
     assert (share.quantity, share.t1_quantity, str(share.average_price)) == (10, 2, "1401.2857")
     assert (margin.symbol, margin.quantity, margin.average_price) == (
         "SBIN",

@@ -102,6 +102,14 @@ def test_every_price_of_the_wire_is_exact(paise):
     assert tick.last_price == Decimal(paise) / 100
 
 
+@pytest.mark.parametrize("stamp", [None, datetime.fromtimestamp(0), 5])  # noqa: DTZ006
+def test_tick_without_a_time_takes_ours(stamp):
+    row = {"instrument_token": 1, "last_price": 100.05, "exchange_timestamp": stamp}
+    tick = market.tick_of(SHARE, row, NOW)
+    assert tick is not None
+    assert tick.at == NOW
+
+
 def test_price_alone():
     tick = market.tick_of(SHARE, {"instrument_token": 1, "last_price": 100.05, "mode": "ltp"}, NOW)
     assert tick is not None

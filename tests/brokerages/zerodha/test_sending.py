@@ -32,13 +32,23 @@ from brokerages.errors import BrokerError, NotSent, OutcomeUnknown, RateLimited,
 from brokerages.types import (
     OrderChange,
     OrderType,
+    PositionConversion,
+    Product,
     QuoteDepth,
     SessionToken,
+    Side,
     StreamUp,
     Tick,
     Validity,
 )
-from tests.brokerages.zerodha.conftest import CREDENTIALS, PAYLOADS, SHARE, limit, order
+from tests.brokerages.zerodha.conftest import (
+    AMPERSAND,
+    CREDENTIALS,
+    PAYLOADS,
+    SHARE,
+    limit,
+    order,
+)
 from tests.emulators.core.server import EmulatorServer
 from tests.emulators.zerodha import Zerodha
 from tests.emulators.zerodha.dialect import API_KEY
@@ -252,6 +262,31 @@ def test_book_that_misses_an_order_says_none_and_a_stale_one_the_past(
     kite.faults.add("partial_book", "GET /orders")
     assert adapter.find_order(limit("95")) is None
     assert adapter.find_order(limit("95")) is not None
+
+
+def test_quote_that_makes_no_sense_hides_no_other(kite: EmulatorServer, adapter: ZerodhaAdapter):
+    rows = {"NSE:RELIANCE": {"last_price": 101.05}, "NSE:M&M": {"last_price": "?"}}
+    body = json.dumps({"status": "success", "data": rows})
+    kite.faults.add("garbage", "GET /quote/ltp", body=body)
+    (quote,) = adapter.fetch_quotes([AMPERSAND, SHARE], QuoteDepth.LTP)
+    assert str(quote.last_price) == "101.05"
+
+
+@pytest.mark.parametrize("data", ["null", "{}", "[]", '"ok"'])
+def test_session_is_not_good_because_something_answered(
+    kite: EmulatorServer, adapter: ZerodhaAdapter, data: str
+):
+    body = f'{{"status": "success", "data": {data}}}'
+    kite.faults.add("garbage", "GET /user/profile", body=body)
+    with pytest.raises(OutcomeUnknown):
+        adapter.check_session()
+
+
+def test_conversion_that_is_neither_done_nor_refused(kite: EmulatorServer, adapter: ZerodhaAdapter):
+    adapter.place_order(order(product=Product.MIS))
+    kite.faults.add("garbage", "PUT *", body='{"status": "success", "data": false}')
+    with pytest.raises(OutcomeUnknown):
+        adapter.convert_position(PositionConversion(SHARE, Side.BUY, 4, Product.MIS, Product.CNC))
 
 
 def test_unread_row_may_be_the_one_that_is_looked_for(
