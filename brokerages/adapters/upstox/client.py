@@ -188,6 +188,18 @@ def _timeout() -> Any:
     return urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
 
 
+class _NoThreads:
+    """Stands in for the ended pool: the SDK ends it once more with each client, also when Python
+    itself is ending.
+    """
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def join(self) -> None:
+        """Nothing to wait for."""
+
+
 @cache
 def _sdk_parts(process: int) -> tuple[Any, Any]:
     """Return the client and the configuration of this process (a fork makes its own)."""
@@ -200,6 +212,7 @@ def _sdk_parts(process: int) -> tuple[Any, Any]:
     client = upstox_client.ApiClient(configuration)
     client.pool.close()
     client.pool.join()
+    client.pool = _NoThreads()
     client.rest_client.pool_manager = _pool(client.rest_client.pool_manager)
     return client, configuration
 
