@@ -124,6 +124,36 @@ class OrderPlaceBody(serializers.Serializer):
     )
 
 
+class MarginsBody(serializers.Serializer):
+    orders = serializers.ListField(child=OrderPlaceBody(), min_length=1, max_length=20)
+
+
+class MarginsOutput(serializers.Serializer):
+    required = serializers.CharField(help_text="Rupees.")  # type: ignore[assignment]
+    charges = serializers.CharField(allow_null=True, help_text="Null where it states none.")
+
+
+class ConvertBody(serializers.Serializer):
+    symbol = serializers.CharField(max_length=64)
+    quantity = serializers.IntegerField(min_value=1, max_value=10_000_000)
+    old_product = serializers.ChoiceField(_choices(Product))
+    new_product = serializers.ChoiceField(_choices(Product))
+    side = serializers.ChoiceField(
+        _choices(Side), required=False, allow_null=True, help_text="BUY for a long position."
+    )
+    overnight = serializers.BooleanField(
+        required=False, help_text="Carried from an earlier day, not opened today."
+    )
+
+
+class ConvertOutput(serializers.Serializer):
+    symbol = serializers.CharField()
+    quantity = serializers.IntegerField()
+    old_product = serializers.ChoiceField(_choices(Product))
+    new_product = serializers.ChoiceField(_choices(Product))
+    moved = serializers.IntegerField(help_text="Units of our own position that changed with it.")
+
+
 class OrderModifyBody(serializers.Serializer):
     quantity = serializers.IntegerField(min_value=1, max_value=10_000_000, required=False)
     order_type = serializers.ChoiceField(_choices(OrderType), required=False)

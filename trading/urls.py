@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from trading import api, portfolio_api, source_api
+from trading import api, live_api, portfolio_api, source_api
 
 urlpatterns = [
     path("orders", api.OrdersApi.as_view(), name="orders"),
@@ -30,6 +30,16 @@ urlpatterns = [
         "notifications/<uuid:notification_id>/read",
         portfolio_api.NotificationReadApi.as_view(),
         name="notification-read",
+    ),
+    path(
+        "connections/<uuid:connection_id>/margins",
+        live_api.ConnectionMarginsApi.as_view(),
+        name="connection-margins",
+    ),
+    path(
+        "connections/<uuid:connection_id>/convert-position",
+        live_api.ConvertPositionApi.as_view(),
+        name="connection-convert-position",
     ),
     # the source systems' own paths
     path("dashboard/dashboard", source_api.DashboardApi.as_view(), name="dashboard-overview"),

@@ -1,4 +1,4 @@
-"""Orders at a real broker: by its own lot, tick and prices, with what it offers beyond the plain."""
+"""Orders at a real broker: by its own lot, tick and prices, with all that it offers."""
 
 from __future__ import annotations
 

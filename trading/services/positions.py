@@ -149,3 +149,26 @@ def position_shape(position: LockedPosition, order: Order, broker: str) -> dict[
         "product": order.product,
     }
     return position_output(row, quote_at_hand(broker, ref_by_id(order.instrument_id)))
+
+
+def close_part(position_id: UUID, units: int, value: Decimal, at: datetime) -> None:
+    """Let ``units`` leave the open round trip of a position, for ``value`` rupees."""
+    Statement(_CLOSE_PART).rows([units, value, units, units, at, position_id])
+
+
+def open_more(
+    position_id: UUID,
+    *,
+    user_id: UUID,
+    product: Product,
+    ticker: str,
+    side: Side,
+    units: int,
+    value: Decimal,
+    at: datetime,
+) -> None:
+    """Let ``units`` join the open round trip of a position, or begin one, for ``value`` rupees."""
+    kind = "mtf" if product is Product.MTF else "eq"
+    Statement(_OPEN_MORE).rows(
+        [uuid7(), user_id, kind, ticker, position_id, "", side.value, units, value, at]
+    )
