@@ -19,6 +19,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -36,6 +37,7 @@ from tests.emulators.core.sockets import Socket
 
 HOST = "127.0.0.1"
 LOOPBACK = ("127.", "localhost", "[::1]", "::1")
+REASONS = {status.value: status.phrase for status in HTTPStatus}
 # A request that a route cannot read is the client's mistake; anything else is ours.
 UNREADABLE = (KeyError, ValueError, ArithmeticError)
 BEFORE = frozenset(
@@ -453,7 +455,11 @@ def _encode(connection: h11.Connection, response: Response) -> bytes:
     if response.content_type is not None:
         headers.append(("Content-Type", response.content_type))
     events: list[Any] = [
-        h11.Response(status_code=response.status, headers=[*headers, *response.headers.items()])
+        h11.Response(
+            status_code=response.status,
+            headers=[*headers, *response.headers.items()],
+            reason=REASONS.get(response.status, ""),  # some SDKs read it
+        )
     ]
     if response.body:
         events.append(h11.Data(data=response.body))
