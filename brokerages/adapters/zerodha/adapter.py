@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from brokerages.adapters.zerodha import mapping, market, portfolio
+from brokerages.adapters.zerodha import books, mapping, market, portfolio, sessions
 from brokerages.adapters.zerodha.values import BROKER, each
 from brokerages.base import (
     BrokerAdapter,
@@ -151,7 +151,7 @@ class ZerodhaAdapter(BrokerAdapter):
             )
         return SessionToken(
             secrets={"access_token": token},
-            expires_at=mapping.session_end(self.context.now()),
+            expires_at=sessions.session_end(self.context.now()),
             broker_user_id=user,
         )
 
@@ -234,7 +234,7 @@ class ZerodhaAdapter(BrokerAdapter):
         book = self._book
         if book is None or any(fill.broker_order_id not in book.owners for fill in fills):
             book = self._read_book() if fills else None
-        return mapping.fills_of_orders(fills, book.owners if book else {})
+        return books.fills_of_orders(fills, book.owners if book else {})
 
     def fetch_positions(self) -> list[PositionReport]:
         reports, unread = self._ask(
@@ -344,15 +344,15 @@ class ZerodhaAdapter(BrokerAdapter):
     @classmethod
     def verify_postback(cls, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         """``secret`` is the app's API secret. The checksum covers the order's id and time only."""
-        return mapping.postback_is_genuine(body, secret.strip())
+        return sessions.postback_is_genuine(body, secret.strip())
 
     @classmethod
     def parse_postback(cls, body: bytes) -> list[OrderHint]:
-        return mapping.postback_hints(body)
+        return sessions.postback_hints(body)
 
     # how calls are made
 
-    _book: mapping.OrderBook | None = None  # the last that was read
+    _book: books.OrderBook | None = None  # the last that was read
 
     @cached_property
     def _client(self) -> KiteClient:
@@ -385,14 +385,14 @@ class ZerodhaAdapter(BrokerAdapter):
         """
         return self._read_book().live_legs.get(broker_order_id, broker_order_id)
 
-    def _read_book(self) -> mapping.OrderBook:
+    def _read_book(self) -> books.OrderBook:
         now = self.context.now()
-        book = self._ask(Pace.OTHER, lambda kite: mapping.order_book(kite.orders(), now))
+        book = self._ask(Pace.OTHER, lambda kite: books.order_book(kite.orders(), now))
         self._warn(book.unread, "orders")
         self._book = book
         return book
 
-    def _found(self, book: mapping.OrderBook, report: OrderReport | None) -> OrderReport | None:
+    def _found(self, book: books.OrderBook, report: OrderReport | None) -> OrderReport | None:
         if report is None and book.unread:  # it may be one of those
             raise OutcomeUnknown(
                 "A part of Zerodha's order book could not be read.",

@@ -9,9 +9,11 @@ it. Importing this module imports the SDK.
 from __future__ import annotations
 
 import io
+import logging
 import socket
 import ssl
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from decimal import Decimal
@@ -30,6 +32,8 @@ from urllib3.util.ssl_ import create_urllib3_context
 from brokerages.adapters.zerodha import failures, market
 from brokerages.adapters.zerodha.values import BROKER
 from brokerages.errors import BrokerError, NotSent
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -225,6 +229,14 @@ class KiteClient:
                 return NotSent("Zerodha could not be reached.", broker=BROKER, code="not_connected")
             return failures.unknown("Zerodha did not answer.", type(error).__name__)
         if 200 <= answer.status_code < 300 and not _is_error(answer):
+            # the place and kind alone: the text may hold what the broker sent
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            logger.warning(
+                "an answer of Zerodha could not be read: %s at %s:%s",
+                type(error).__name__,
+                place.name,
+                place.lineno,
+            )
             return failures.unreadable(answer.status_code)
         failure = failures.failure_of(
             answer.status_code,

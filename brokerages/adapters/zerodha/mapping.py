@@ -7,28 +7,21 @@ open is settled so that nothing is guessed: an unknown status word is UNKNOWN an
 from __future__ import annotations
 
 import hashlib
-import hmac
-import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from brokerages.adapters.zerodha.values import (
     BROKER,
-    TICK_OF_TICKS,
-    each,
     moment,
     price,
     price_or_none,
     whole,
 )
-from brokerages.base import IST
 from brokerages.errors import InvalidOrder, NotSupported
 from brokerages.types import (
-    ZERO,
     Exchange,
     FillReport,
     InstrumentRef,
@@ -81,10 +74,6 @@ _PARKED = frozenset({"AMO REQ RECEIVED", "MODIFY AMO REQ RECEIVED"})
 # Kite decorates these two, e.g. CANCELLED AMO.
 _ENDS = {"CANCELLED": S.CANCELLED, "REJECTED": S.REJECTED}
 
-_LIVE = frozenset(
-    {S.RECEIVED, S.OPEN, S.TRIGGER_PENDING, S.PARTIALLY_FILLED, S.PENDING_CANCEL, S.UNKNOWN}
-)
-
 _STOPS = ("SL", "SL-M")
 _PROTECTED = frozenset({OrderType.MARKET, OrderType.SL_M})
 _AUTOMATIC = "-1"  # the protection that Kite chooses by the price
@@ -93,7 +82,6 @@ _OUR_TAG = re.compile(r"[0-9A-Z]{20}")
 _ORDER_ID = re.compile(r"[0-9A-Za-z]{1,40}")
 # Series of shares (trade for trade, small companies) that Kite appends to the exchange's symbol.
 _SERIES = re.compile(r"-(?:BE|BZ|SM|ST)$")
-_SESSION_ENDS = time(6)  # IST, every day
 
 
 # --- What we send ---------------------------------------------------------------------------------
@@ -296,7 +284,7 @@ def order_report(row: Mapping[str, Any], now: datetime) -> OrderReport:
     """
     market = any(t.startswith("mktp") for t in _tags(row)) or row.get("order_type") == "MARKET"
     return OrderReport(
-        broker_order_id=_id(row["order_id"]),
+        broker_order_id=id_of(row["order_id"]),
         client_order_id=tag_of(row),
         status=status_of(row),
         filled_quantity=whole(row.get("filled_quantity") or 0),
@@ -311,76 +299,6 @@ def order_report(row: Mapping[str, Any], now: datetime) -> OrderReport:
         trigger_price=price_or_none(row.get("trigger_price")),
         raw={"status": row.get("status"), "variety": row.get("variety")},
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The order that a row belongs to: itself, or the first leg of an iceberg."""
-
-    broker_order_id: str
-    client_order_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class OrderBook:
-    """A read of the day's orders. ``owners`` tells by a row's id whose fills its are, ``tagged``
-    finds an order's id by any of its tags. With ``unread`` rows the read is not complete.
-    """
-
-    reports: tuple[OrderReport, ...]
-    owners: Mapping[str, Owner]
-    tagged: Mapping[str, str]
-    live_legs: Mapping[str, str]  # by the first leg's id: the leg that rests now
-    unread: int
-
-    def find(self, broker_order_id: str) -> OrderReport | None:
-        return next((r for r in self.reports if r.broker_order_id == broker_order_id), None)
-
-    def find_tagged(self, tag: str) -> OrderReport | None:
-        """Return the order that carries ``tag``, in its ``tag`` or among its ``tags``."""
-        found = self.find(self.tagged.get(tag, ""))
-        return found and replace(found, client_order_id=tag)
-
-
-def order_book(rows: Any, now: datetime) -> OrderBook:
-    """Read ``GET /orders``. The legs of an iceberg, each a row of its own, become one order under
-    the id of its first leg, which is the one that the placement returned.
-
-    Raises:
-        ValueError: not a book, or nothing of it can be read.
-    """
-
-    def keyed(row: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, Any]] | None:
-        if row["exchange"] not in TRADED:
-            return None
-        order_report(row, now)  # a row that cannot be read is found here
-        if _iceberg(row) and tag_of(row):
-            return ("iceberg", tag_of(row), str(row["tradingsymbol"])), row
-        return ("order", _id(row["order_id"])), row
-
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    read, unread = each(rows, keyed)
-    for key, row in read:
-        groups.setdefault(key, []).append(row)
-    merged, unmerged = each(list(groups.values()), lambda group: (_merged(group, now), group))
-    owners: dict[str, Owner] = {}
-    tagged: dict[str, str] = {}
-    live_legs: dict[str, str] = {}
-    for report, group in merged:
-        for row in group:
-            number = _id(row["order_id"])
-            owners[number] = Owner(report.broker_order_id, report.client_order_id)
-            for tag in _given_tags(row):
-                tagged.setdefault(tag, report.broker_order_id)
-            if status_of(row) in _LIVE:
-                live_legs[report.broker_order_id] = number
-    reports = tuple(report for report, _ in merged)
-    return OrderBook(reports, owners, tagged, live_legs, unread + unmerged)
-
-
-def is_leg(row: Mapping[str, Any]) -> bool:
-    """Return whether the row is one leg of an iceberg: alone it does not tell the order's state."""
-    return bool(_iceberg(row)) or row.get("variety") == "iceberg"
 
 
 def order_hint(row: Mapping[str, Any]) -> OrderHint:
@@ -399,7 +317,7 @@ def order_hint(row: Mapping[str, Any]) -> OrderHint:
         )
     )
     return OrderHint(
-        broker_order_id=_id(row["order_id"]),
+        broker_order_id=id_of(row["order_id"]),
         client_order_id=tag_of(row),
         dedupe_key=hashlib.sha256(key.encode()).hexdigest(),
     )
@@ -418,8 +336,8 @@ def fill_report(row: Mapping[str, Any]) -> FillReport | None:
     if at is None:
         raise ValueError("a trade without a time")
     return FillReport(
-        fill_id=_id(row["trade_id"]),
-        broker_order_id=_id(row["order_id"]),
+        fill_id=id_of(row["trade_id"]),
+        broker_order_id=id_of(row["order_id"]),
         client_order_id="",
         exchange=Exchange(row["exchange"]),
         side=Side(row["transaction_type"]),
@@ -429,32 +347,15 @@ def fill_report(row: Mapping[str, Any]) -> FillReport | None:
     )
 
 
-def fills_of_orders(fills: Iterable[FillReport], owners: Mapping[str, Owner]) -> list[FillReport]:
-    """Return fills with the tags of their orders, and those of an iceberg's legs as the fills of
-    its first.
-    """
-    found = []
-    for fill in fills:
-        owner = owners.get(fill.broker_order_id, Owner(fill.broker_order_id, ""))
-        found.append(
-            replace(
-                fill,
-                broker_order_id=owner.broker_order_id,
-                client_order_id=owner.client_order_id,
-            )
-        )
-    return found
-
-
 def tag_of(row: Mapping[str, Any]) -> str:
     """Return the tag that the order was placed with: ours if one has our shape, else the first
     that a person gave.
     """
-    tags = _given_tags(row)
+    tags = given_tags(row)
     return next((tag for tag in tags if _OUR_TAG.fullmatch(tag)), tags[0] if tags else "")
 
 
-def _given_tags(row: Mapping[str, Any]) -> list[str]:
+def given_tags(row: Mapping[str, Any]) -> list[str]:
     """Return all tags but those that Kite adds."""
     tags = [str(tag) for tag in (row.get("tag"), *_tags(row)) if tag]
     return [tag for tag in tags if not _SYSTEM_TAGS.fullmatch(tag)]
@@ -465,44 +366,7 @@ def _tags(row: Mapping[str, Any]) -> list[str]:
     return [str(tag) for tag in tags] if isinstance(tags, list) else []
 
 
-def _iceberg(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    meta = row.get("meta")
-    leg = meta.get("iceberg") if isinstance(meta, Mapping) else None
-    return leg if isinstance(leg, Mapping) else {}
-
-
-def _merged(group: list[Mapping[str, Any]], now: datetime) -> OrderReport:
-    """Return one order of its rows, and leave these in the order of their legs."""
-    group.sort(key=lambda row: whole(_iceberg(row).get("leg", 1)))
-    reports = [order_report(row, now) for row in group]
-    first, last = reports[0], reports[-1]
-    terms = _iceberg(group[-1])
-    if not terms:
-        return last
-    total = whole(terms.get("total_quantity") or sum(r.quantity or 0 for r in reports))
-    filled = sum(r.filled_quantity for r in reports)
-    value = sum((r.filled_quantity * (r.average_price or ZERO) for r in reports), ZERO)
-    live = next((r.status for r in reversed(reports) if r.status in _LIVE), None)
-    if live is not None:
-        status = S.PARTIALLY_FILLED if live is S.OPEN and filled else live
-    elif filled >= total:
-        status = S.FILLED
-    elif last.status is S.FILLED:
-        status = S.PARTIALLY_FILLED  # the next leg is on its way
-    else:
-        status = last.status
-    return replace(
-        last,
-        broker_order_id=first.broker_order_id,
-        status=status,
-        quantity=total,
-        filled_quantity=filled,
-        average_price=(value / filled).quantize(TICK_OF_TICKS) if filled else None,
-        exchange_order_id=first.exchange_order_id,
-    )
-
-
-def _id(value: Any) -> str:
+def id_of(value: Any) -> str:
     """Return an id as opaque text.
 
     Raises:
@@ -511,55 +375,3 @@ def _id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ValueError("not an id")
     return str(value)
-
-
-# --- Sessions and postbacks -----------------------------------------------------------------------
-
-
-def session_end(now: datetime) -> datetime:
-    """Return when a session opened now ends: at the next 06:00 IST."""
-    local = now.astimezone(IST)
-    day = local.date() if local.time() < _SESSION_ENDS else local.date() + timedelta(days=1)
-    return datetime.combine(day, _SESSION_ENDS, IST).astimezone(UTC)
-
-
-def postback_is_genuine(body: bytes, secret: str) -> bool:
-    """Return whether the checksum of a postback was made with the app's secret.
-
-    It covers the order's id and time, not its status or quantities: a genuine postback is still
-    only a hint to read the order.
-    """
-    try:
-        row = _json_object(body)
-    except ValueError:
-        return False
-    number, at, checksum = (row.get(k) for k in ("order_id", "order_timestamp", "checksum"))
-    if not (secret and isinstance(number, str) and isinstance(at, str) and number):
-        return False
-    expected = hashlib.sha256((number + at + secret).encode("utf-8", "replace")).hexdigest()
-    return isinstance(checksum, str) and hmac.compare_digest(
-        expected.encode(), checksum.encode("utf-8", "replace")
-    )
-
-
-def postback_hints(body: bytes) -> list[OrderHint]:
-    """Return the order that a postback names.
-
-    Raises:
-        ValueError: not a postback of Kite.
-    """
-    row = _json_object(body)
-    try:
-        return [order_hint(row)]
-    except KeyError:
-        raise ValueError("a postback without an order") from None
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(body, parse_float=Decimal)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
-    return row

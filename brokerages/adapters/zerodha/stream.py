@@ -25,7 +25,7 @@ from autobahn.twisted.websocket import connectWS
 from kiteconnect import KiteTicker
 from twisted.internet import ssl
 
-from brokerages.adapters.zerodha import mapping, market, reactor
+from brokerages.adapters.zerodha import books, mapping, market, reactor
 from brokerages.adapters.zerodha.values import BROKER
 from brokerages.base import BrokerStream
 from brokerages.errors import NotSupported
@@ -302,7 +302,7 @@ def order_event(row: Any, now: datetime) -> OrderReport | OrderHint | None:
     try:
         if row["exchange"] not in mapping.TRADED:
             return None
-        if mapping.is_leg(row):
+        if books.is_leg(row):
             return mapping.order_hint(row)
         return mapping.order_report(row, now)
     except (KeyError, TypeError, ValueError, ArithmeticError):

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from brokerages.adapters.zerodha import mapping, portfolio, values
+from brokerages.adapters.zerodha import books, mapping, portfolio, sessions, values
 from brokerages.errors import InvalidOrder, NotSupported, Refused
 from brokerages.types import (
     Exchange,
@@ -283,7 +283,7 @@ def test_words_that_hide_a_trigger(kind, word, status):
 
 
 def reports():
-    book = mapping.order_book(payload("orders.json"), NOW)
+    book = books.order_book(payload("orders.json"), NOW)
     return {report.client_order_id: report for report in book.reports}
 
 
@@ -336,12 +336,12 @@ def test_history_of_an_order():
 
 
 def test_slices_are_orders_of_their_own_and_system_tags_are_nobodys():
-    book = mapping.order_book(payload("autoslice.json"), NOW)
+    book = books.order_book(payload("autoslice.json"), NOW)
     assert [(r.client_order_id, r.status) for r in book.reports] == [("", S.FILLED), ("", S.OPEN)]
 
 
 def test_order_is_found_by_its_tag_wherever_it_is():
-    book = mapping.order_book(payload("orders.json"), NOW)
+    book = books.order_book(payload("orders.json"), NOW)
     found = book.find_tagged("ABCDEFGHJK0000000002")
     assert found is not None
     assert found.broker_order_id == "1926112300000000002"
@@ -352,7 +352,7 @@ def test_order_is_found_by_its_tag_wherever_it_is():
 
 @pytest.mark.parametrize("tag", ["", "ABCDEFGHJK0000000009", "mktp:2.00", "ABCDEFGHJK000000000"])
 def test_other_tags_find_nothing(tag):
-    assert mapping.order_book(payload("orders.json"), NOW).find_tagged(tag) is None
+    assert books.order_book(payload("orders.json"), NOW).find_tagged(tag) is None
 
 
 @pytest.mark.parametrize(
@@ -368,31 +368,31 @@ def test_other_tags_find_nothing(tag):
 def test_row_that_makes_no_sense_hides_nothing_else_and_is_counted(damage):
     rows = payload("orders.json")
     rows[0] |= damage
-    book = mapping.order_book(rows, NOW)
+    book = books.order_book(rows, NOW)
     assert (len(book.reports), book.unread) == (6, 1)
 
 
 @pytest.mark.parametrize("rows", [None, {}, "", 5, [1], [{}], [None, {}], [{"exchange": "NSE"}]])
 def test_what_is_no_book_at_all(rows):
     with pytest.raises(ValueError):
-        mapping.order_book(rows, NOW)
+        books.order_book(rows, NOW)
 
 
 def test_empty_book():
-    book = mapping.order_book([], NOW)
+    book = books.order_book([], NOW)
     assert (book.reports, book.unread) == ((), 0)
 
 
 def test_iceberg_with_a_leg_that_cannot_be_read_is_counted():
     rows = payload("iceberg.json") + payload("orders.json")
     rows[0]["meta"]["iceberg"]["leg"] = "second"
-    book = mapping.order_book(rows, NOW)
+    book = books.order_book(rows, NOW)
     assert book.unread == 1
     assert book.find_tagged("ABCDEFGHJK0000000030") is None
 
 
 def test_iceberg_is_one_order():
-    book = mapping.order_book(payload("iceberg.json"), NOW)
+    book = books.order_book(payload("iceberg.json"), NOW)
     (report,) = book.reports
     assert report.broker_order_id == "1926112300000000031"  # what the placement returned
     assert (report.quantity, report.filled_quantity) == (1000, 500)
@@ -415,15 +415,15 @@ def test_iceberg_is_one_order():
 def test_iceberg_ends_when_its_legs_do(second, filled, status):
     rows = payload("iceberg.json")
     rows[0] |= second
-    (report,) = mapping.order_book(rows, NOW).reports
+    (report,) = books.order_book(rows, NOW).reports
     assert (report.filled_quantity, report.status) == (filled, status)
 
 
 def test_fills():
     rows = payload("orders.json") + payload("iceberg.json")
-    owners = mapping.order_book(rows, NOW).owners
+    owners = books.order_book(rows, NOW).owners
     read, unread = values.each(payload("trades.json"), mapping.fill_report)
-    fills = mapping.fills_of_orders(read, owners)
+    fills = books.fills_of_orders(read, owners)
 
     assert unread == 0
     assert [(f.fill_id, f.quantity, str(f.price)) for f in fills] == [
@@ -439,7 +439,7 @@ def test_fills():
 def test_fill_of_an_order_that_is_not_in_the_book_stays_its_own():
     read = mapping.fill_report(payload("trades.json")[0])
     assert read is not None
-    (fill,) = mapping.fills_of_orders([read], {})
+    (fill,) = books.fills_of_orders([read], {})
     assert (fill.broker_order_id, fill.client_order_id) == ("1926112300000000001", "")
 
 
@@ -530,7 +530,7 @@ def test_margin_question_names_no_tag():
     ],
 )
 def test_session_ends_at_six_in_india(now, end):
-    assert mapping.session_end(datetime.fromisoformat(now)) == datetime.fromisoformat(end)
+    assert sessions.session_end(datetime.fromisoformat(now)) == datetime.fromisoformat(end)
 
 
 SECRET = "kiteemulatedsecret00000000000001"
@@ -544,8 +544,8 @@ def postback(secret: str = SECRET) -> bytes:
 
 
 def test_genuine_postback_names_its_order():
-    assert mapping.postback_is_genuine(postback(), SECRET)
-    (hint,) = mapping.postback_hints(postback())
+    assert sessions.postback_is_genuine(postback(), SECRET)
+    (hint,) = sessions.postback_hints(postback())
     assert hint.broker_order_id == "1926112300000000001"
     assert hint.client_order_id == "ABCDEFGHJK0000000001"
 
@@ -565,11 +565,11 @@ def test_genuine_postback_names_its_order():
     ],
 )  # fmt: skip
 def test_forged_and_broken_postbacks(body):
-    assert mapping.postback_is_genuine(body, SECRET) is False
+    assert sessions.postback_is_genuine(body, SECRET) is False
 
 
 def test_without_a_secret_nothing_is_genuine():
-    assert mapping.postback_is_genuine(postback(""), "") is False
+    assert sessions.postback_is_genuine(postback(""), "") is False
 
 
 @pytest.mark.parametrize(
@@ -577,11 +577,11 @@ def test_without_a_secret_nothing_is_genuine():
 )
 def test_what_is_no_postback(body):
     with pytest.raises(ValueError):
-        mapping.postback_hints(body)
+        sessions.postback_hints(body)
 
 
 def test_deliveries_are_told_apart_by_what_they_say():
-    first = mapping.postback_hints(postback())[0].dedupe_key
-    assert mapping.postback_hints(postback())[0].dedupe_key == first
+    first = sessions.postback_hints(postback())[0].dedupe_key
+    assert sessions.postback_hints(postback())[0].dedupe_key == first
     later = postback().replace(b'"filled_quantity": 10', b'"filled_quantity": 9')
-    assert mapping.postback_hints(later)[0].dedupe_key != first
+    assert sessions.postback_hints(later)[0].dedupe_key != first
