@@ -56,7 +56,7 @@ def _describe(server: EmulatorServer, request: Request, body: dict[str, Any]) ->
         "broker": server.dialect.name,
         "now": exchange.clock.now().isoformat(),
         "market_open": exchange.market_open,
-        "instruments": len(exchange.instruments),
+        "listed": len(exchange.instruments),
         **server.dialect.describe(),
     }
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 from tests.emulators.core.clock import IST
 from tests.emulators.core.instruments import Instrument
@@ -104,20 +105,29 @@ class CandleRow:
     open_interest: int = 0
 
 
+WAVES = ((7.0, 0.0008), (61.0, 0.002), (1700.0, 0.01), (90_000.0, 0.05))  # minutes, size
+
+
+@lru_cache(maxsize=1024)
+def _waves(key: str, seed: int) -> list[tuple[float, float, float]]:
+    """Return (radians a minute, size, phase) of the waves of an instrument's history."""
+    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    return [
+        (math.tau / (length * (1 + digest[n + 8] / 512)), size, digest[n] / 255 * math.tau)
+        for n, (length, size) in enumerate(WAVES)
+    ]
+
+
 def level_at(instrument: Instrument, at: datetime, seed: int) -> Decimal:
     """Return the historical price at a moment: a sum of waves that depends on nothing but the
     instrument, the seed and the time, so that candles of every length fit together.
     """
-    digest = hashlib.sha256(f"{seed}:{instrument.key}".encode()).digest()
     minutes = at.timestamp() / 60
-    wave = 0.0
-    for n, (length, size) in enumerate(
-        ((7.0, 0.0008), (61.0, 0.002), (1700.0, 0.01), (90_000.0, 0.05))
-    ):
-        phase = digest[n] / 255 * math.tau
-        wave += size * math.sin(minutes / (length * (1 + digest[n + 8] / 512)) * math.tau + phase)
-    price = instrument.to_tick(instrument.reference * Decimal(repr(round(1 + wave, 9))))
-    return max(price, instrument.tick)
+    wave = 1.0
+    for speed, size, phase in _waves(instrument.key, seed):
+        wave += size * math.sin(minutes * speed + phase)
+    ticks = round(float(instrument.reference / instrument.tick) * wave)
+    return max(ticks, 1) * instrument.tick
 
 
 def candles(

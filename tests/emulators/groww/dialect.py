@@ -11,7 +11,7 @@ from tests.emulators.core.messages import Request, Response
 from tests.emulators.core.orders import Refusal
 from tests.emulators.groww.feed import VIOLATION, Feed
 from tests.emulators.groww.sessions import Levers, Login
-from tests.emulators.groww.words import failure, refusal_answer
+from tests.emulators.groww.words import failure, refusal_answer, refusal_text
 
 LOGIN = Login(
     "GR1234",
@@ -62,6 +62,9 @@ class Groww(Feed):
         if self.levers.failures_as_200:
             answer.status = 200
         return answer
+
+    def say(self, refusal: Refusal) -> str:
+        return refusal_text(refusal)
 
     def over_limit(self, call: Call) -> Response:
         if self.levers.text_limit:

@@ -72,11 +72,14 @@ def failure(code: str, message: str, status: int | None = None) -> Response:
 
 
 def refusal_answer(refusal: Refusal) -> Response:
-    code, sentence = REFUSALS[refusal.reason]
+    return failure(REFUSALS[refusal.reason][0], refusal_text(refusal))
+
+
+def refusal_text(refusal: Refusal) -> str:
     if refusal.message != refusal.reason:  # the exchange or a test has words of its own
-        sentence = refusal.message
+        return refusal.message
     facts = {"tick": "", "freeze": "", "low": "", "high": "", "required": "", "available": ""}
-    return failure(code, sentence.format(**{**facts, **refusal.facts}))
+    return REFUSALS[refusal.reason][1].format(**{**facts, **refusal.facts})
 
 
 def local(at: datetime) -> str:

@@ -16,7 +16,7 @@ from tests.emulators.upstox.login import App, Approval, Code, Login, Session
 from tests.emulators.upstox.market import Market
 from tests.emulators.upstox.orders import Orders
 from tests.emulators.upstox.portfolio import Portfolio
-from tests.emulators.upstox.words import Wrong, error, key_of, refused, update_row
+from tests.emulators.upstox.words import LATE, Wrong, error, key_of, refused, update_row
 
 API_KEY = "5f0e6d2a-1111-4222-8333-a0b1c2d3e4f5"
 API_SECRET, USER_ID = "upstoxsecret", "4CAB12"
@@ -70,6 +70,9 @@ class Upstox(Login, Orders, Portfolio, Market, Feed):
 
     def refused(self, refusal: Refusal) -> Response:
         return refused(refusal)
+
+    def say(self, refusal: Refusal) -> str:
+        return LATE.get(refusal.reason, refusal.message)
 
     def over_limit(self, call: Call) -> Response:
         return error(429, "UDAPI10005", "Too Many Request Sent")

@@ -90,6 +90,9 @@ class Ticker(Dialect):
     async def serve_socket(self, socket: Socket) -> None:
         query = socket.request.query
         session = self.live_session(query["api_key"], query["access_token"])
+        if session is None:  # it ended since the handshake
+            socket.abort()
+            return
         socket.state |= {
             "api_key": session.api_key,
             "access_token": session.access_token,
