@@ -161,14 +161,14 @@ class GrowwAdapter(BrokerAdapter):
             raise self._explained(refusal, request["key_type"])
         body = answers.payload_of(answer.status, answer.content, answer.headers, enveloped=False)
         token = _read(mapping.parse_session, body, self.context.now())
-        opened = type(self)(self.context, self.credentials, token)
-        return replace(token, broker_user_id=opened.fetch_profile().broker_user_id)
+        return replace(token, broker_user_id=self._user_of(token))
 
     def renew_session(self, token: SessionToken) -> SessionToken:
         """Open the next session. With an API key that nobody has approved yet today this is
         refused: only the TOTP token renews without the user.
         """
-        return self.open_session(None)
+        opened = self.open_session(None)
+        return replace(opened, broker_user_id=opened.broker_user_id or token.broker_user_id)
 
     def check_session(self) -> None:
         self._get(self._client.get_user_profile)
@@ -386,6 +386,21 @@ class GrowwAdapter(BrokerAdapter):
 
     # --- Sessions ---------------------------------------------------------------------------------
 
+    def _user_of(self, token: SessionToken) -> str:
+        """Return whose token it is; empty where Groww did not say, which is no reason to lose it.
+
+        Raises:
+            SessionExpired: Groww does not take its own new token.
+        """
+        opened = type(self)(self.context, self.credentials, token)
+        try:
+            return opened.fetch_profile().broker_user_id
+        except SessionExpired:
+            raise
+        except BrokerError as e:
+            logger.warning("groww opened a session and did not tell whose: %s", e.code)
+            return ""
+
     def _mint_request(self) -> tuple[str, dict[str, Any]]:
         """Return the key for the Authorization header and the body, as the SDK makes it."""
         from growwapi import GrowwAPI
@@ -511,25 +526,21 @@ class GrowwAdapter(BrokerAdapter):
         self, rows: Sequence[Mapping[str, Any]]
     ) -> tuple[dict[str, Decimal], dict[str, tuple[Decimal, Decimal]]]:
         """Return last prices and today's ranges of positions; nothing where they cannot be read."""
-        keys: dict[str, set[str]] = {}
         last: dict[str, Decimal] = {}
         ranges: dict[str, tuple[Decimal, Decimal]] = {}
-        try:
-            for row in rows:
-                keys.setdefault(str(row["segment"]), set()).add(positions.key_of(row))
-            for segment, names in keys.items():
-                prices = self._by_key(sorted(names), segment, "get_ltp")
-                bars = self._by_key(sorted(names), segment, "get_ohlc")
-                for name in names:
-                    if (price := mapping.positive(prices.get(name))) is not None:
-                        last[name] = price
-                    bar = market.ohlc(bars.get(name))
-                    if "low" in bar and "high" in bar:
-                        ranges[name] = bar["low"], bar["high"]
-        except SessionExpired:
-            raise
-        except (BrokerError, *UNREADABLE) as e:
-            logger.warning("positions of groww are not held against the market: %s", type(e))
+        for segment in {str(row.get("segment")) for row in rows}:
+            try:
+                keys = {positions.key_of(row) for row in rows if row.get("segment") == segment}
+                prices = self._by_key(sorted(keys), segment, "get_ltp")
+                bars = self._by_key(sorted(keys), segment, "get_ohlc")
+                found = positions.market_of(keys, prices, bars)
+            except SessionExpired:
+                raise
+            except (BrokerError, *UNREADABLE) as e:
+                logger.warning("positions of groww are not held against the market: %s", type(e))
+                continue
+            last |= found[0]
+            ranges |= found[1]
         return last, ranges
 
     def _price_of(self, request: OrderRequest) -> Decimal:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,13 @@ from growwapi import GrowwAPI
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NewConnectionError,
+    SSLError,
+)
 
 from brokerages.adapters.groww.answers import BROKER, payload_of
 from brokerages.errors import NotSent, OutcomeUnknown
@@ -198,6 +205,8 @@ def failure_of(error: Exception) -> NotSent | OutcomeUnknown:
     reason = cause.reason if isinstance(cause, MaxRetryError) else cause
     if isinstance(error, requests.ConnectTimeout) or isinstance(reason, NEVER_SENT):
         return NotSent("Groww cannot be reached.", broker=BROKER, code="unreachable")
+    if isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
+        return NotSent("Groww's certificate is not valid.", broker=BROKER, code="certificate")
     if isinstance(error, requests.Timeout):
         return _broken("no answer in time", "timeout")
     return _broken("the connection broke")

@@ -457,6 +457,8 @@ def parse_session(body: Mapping[str, Any], now: datetime) -> SessionToken:
         expires_at = moment(body.get("expiry"))
     except ValueError:
         expires_at = next_expiry(now)
+    if expires_at <= now:  # a time that we misread: the documented end stands
+        expires_at = next_expiry(now)
     return SessionToken({"access_token": token}, expires_at)
 
 

@@ -6,11 +6,12 @@ against the market before it is believed: what was traded today must lie inside 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from brokerages.adapters.groww.mapping import positive, units
+from brokerages.adapters.groww.market import ohlc
 
 HUNDRED = Decimal(100)
 CARRIED = ("carry_forward_credit_quantity", "carry_forward_debit_quantity")
@@ -20,6 +21,21 @@ SHARE_FACTOR = Decimal(20)  # no share trades at a twentieth of what a position 
 def key_of(row: Mapping[str, Any]) -> str:
     """Return the name of a position's instrument in quotes."""
     return f"{row['exchange']}_{row['trading_symbol']}"
+
+
+def market_of(
+    keys: Iterable[str], prices: Mapping[str, Any], bars: Mapping[str, Any]
+) -> tuple[dict[str, Decimal], dict[str, tuple[Decimal, Decimal]]]:
+    """Return the last prices and the (low, high) of the day that two answers have."""
+    last: dict[str, Decimal] = {}
+    ranges: dict[str, tuple[Decimal, Decimal]] = {}
+    for key in keys:
+        if (price := positive(prices.get(key))) is not None:
+            last[key] = price
+        bar = ohlc(bars.get(key))
+        if "low" in bar and "high" in bar:
+            ranges[key] = bar["low"], bar["high"]
+    return last, ranges
 
 
 def in_paise(

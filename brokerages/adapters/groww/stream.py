@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ LONGEST_SILENCE = 900.0
 CHECK_EVERY = 5.0
 FIRST_DELAY, LONGEST_DELAY = 2.0, 60.0  # Groww throttles accounts that reconnect often
 STEADY = 60.0  # a connection that held this long was a good one
+TOKEN_THREADS = 16  # wait for socket tokens, of all streams of the process
 MOST_REFUSALS = 2  # of fresh socket tokens in a row
 
 
@@ -407,6 +409,8 @@ def _run_on_loop(work: Coroutine[Any, Any, None]) -> None:
     with _shared.lock:
         if _shared.loop is None or _shared.pid != os.getpid():
             _shared.loop, _shared.pid = asyncio.new_event_loop(), os.getpid()
+            waiting = ThreadPoolExecutor(TOKEN_THREADS, thread_name_prefix="groww-tokens")
+            _shared.loop.set_default_executor(waiting)
             threading.Thread(
                 target=_shared.loop.run_forever, name="groww-feeds", daemon=True
             ).start()

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import socket
+import ssl
+import threading
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from ipaddress import ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from brokerages.adapters.groww import client
+from brokerages.adapters.groww import client, stream
 from brokerages.adapters.groww.adapter import GrowwAdapter
 from brokerages.base import AdapterContext
 from brokerages.errors import (
@@ -21,8 +31,11 @@ from brokerages.errors import (
     SessionExpired,
     StaticIpRefused,
 )
-from brokerages.types import OrderChange, OrderType, QuoteDepth, SessionToken, Validity
+from brokerages.types import OrderChange, OrderType, QuoteDepth, SessionToken, StreamUp, Validity
 from tests.brokerages.groww.conftest import SHARE, order
+from tests.emulators.core.server import EmulatorServer
+from tests.emulators.groww import Groww
+from tests.emulators.groww.dialect import LOGIN
 
 CREATE = "POST /v1/order/create"
 
@@ -177,6 +190,100 @@ def test_nobody_listens():
         adapter.place_order(order())
 
 
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for 127.0.0.1 that signed itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emulated broker")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return str(path)
+
+
+def test_the_certificate_is_checked_before_anything_is_sent(certificate, monkeypatch):
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(certificate)
+    with EmulatorServer(Groww(), tls=secure) as emulator:
+        endpoints = {"api": emulator.url, "stream": emulator.ws_url}
+        context = AdapterContext(
+            "c", lambda ref: None, emulator.exchange.clock.now, endpoints=endpoints
+        )
+        token = SessionToken({"access_token": emulator.dialect.open_session(LOGIN.user_id)})
+        with pytest.raises(NotSent, match="certificate"):
+            GrowwAdapter(context, {}, token).place_order(order())
+        assert emulator.recorder.count() == 0
+
+        trusting = client._session
+
+        def trust(patience):
+            session = trusting(patience)
+            session.verify = certificate
+            return session
+
+        monkeypatch.setattr(client, "_session", trust)
+        monkeypatch.setattr(stream.certifi, "where", lambda: certificate)
+        adapter = GrowwAdapter(context, {}, token)
+        assert adapter.place_order(order()).broker_order_id
+        events = adapter.open_stream().events()
+        assert isinstance(next(events), StreamUp)
+        events.close()
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_compressed_and_chunked_answers(coding, chunked):
+    """As servers behind a load balancer send them; and one that breaks off is no answer."""
+    content = json.dumps(
+        {"status": "SUCCESS", "payload": {"ucc": "GR1", "pad": [n * 0.7 for n in range(9000)]}}
+    ).encode()
+    content = gzip.compress(content, 1) if coding == "gzip" else content
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nConnection: close\r\n".encode()
+    head += b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(content)
+    parts = [content[at : at + 1000] for at in range(0, len(content), 1000)]
+    if chunked:
+        parts = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts] + [b"0\r\n\r\n"]
+
+    def serve(listener, most):
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65536)
+            peer.sendall(head + b"\r\n\r\n" + b"".join(parts[:most]))
+
+    for most, whole in ((len(parts), True), (len(parts) // 2, False)):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=serve, args=(listener, most))
+            thread.start()
+            api = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            asked = client.Client("token", api=api)
+            if whole:
+                assert asked.get_user_profile()["pad"][3] == Decimal("2.0999999999999996")
+            else:
+                with pytest.raises(OutcomeUnknown):
+                    asked.get_user_profile()
+            thread.join(5)
+
+
 def test_a_proxy_in_the_environment_is_not_used(emulator, adapter, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -277,6 +384,17 @@ def test_a_mint_that_fails(emulator, context, kind, options, error):
     with pytest.raises(error):
         GrowwAdapter(context, dict(login)).open_session(None)
     assert sent(emulator, "POST /v1/token/api/access") == 1
+
+
+def test_a_profile_that_fails_does_not_lose_the_session(emulator, context):
+    login = emulator.dialect.enroll("GR9")
+    adapter = GrowwAdapter(context, dict(login))
+    first = adapter.open_session(None)
+    emulator.faults.add("status", "GET /v1/user/detail", status=502, times=2)
+    assert adapter.open_session(None).broker_user_id == ""
+    renewed = adapter.renew_session(first)
+    assert renewed.broker_user_id == "GR9"
+    assert renewed.secrets != first.secrets
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,8 @@ def test_sessions():
 def test_without_an_expiry_a_session_ends_at_six_in_india(now, end):
     assert mapping.next_expiry(now) == end
     assert mapping.parse_session({"token": "t", "expiry": "?"}, now).expires_at == end
+    past = {"token": "t", "expiry": "2025-10-15T05:00:00"}
+    assert mapping.parse_session(past, now).expires_at == end
 
 
 # --- Market data ----------------------------------------------------------------------------------
