@@ -1,8 +1,10 @@
 """Ways in for workers: ids only, one service each. Waking is a hint; the rows are the truth."""
 
+from uuid import UUID
+
 from celery import shared_task
 
-from trading.services import execution, inbound, reconciliation
+from trading.services import books, execution, inbound, reconciliation
 
 
 @shared_task(name="trading.dispatch_lane")
@@ -38,7 +40,19 @@ def reconcile_commands() -> None:
 @shared_task(name="trading.reconcile_connections")
 def reconcile_connections() -> None:
     """Compare live orders with the brokers' books."""
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
+
+
+@shared_task(name="trading.reconcile_connection")
+def reconcile_connection(connection_id: str) -> None:
+    """Compare the live orders of one connection with its broker's books."""
+    books.connection_poll(UUID(connection_id))
+
+
+@shared_task(name="trading.reconcile_connection_commands")
+def reconcile_connection_commands(connection_id: str) -> None:
+    """Settle the commands of one connection whose outcome is not known."""
+    reconciliation.commands_reconcile(UUID(connection_id))
 
 
 @shared_task(name="trading.apply_inbound_event")

@@ -15,7 +15,7 @@ from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.errors import OutcomeUnknown, SessionExpired
 from tests.trading.conftest import Trader
 from trading.models import Notification, Order, OrderCommand
-from trading.services import reconciliation
+from trading.services import books, reconciliation
 
 RESTING = {"order_type": "LIMIT", "price": "2450.00"}
 
@@ -35,7 +35,8 @@ class Broker:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     broker = Broker()
-    monkeypatch.setattr(reconciliation, "_venues", frozenset)
+    for module in (books, reconciliation):
+        monkeypatch.setattr(module, "is_venue", lambda name: False)
 
     def counted(name: str, answer: Callable[[Any], Any]) -> None:
         real = getattr(PaperAdapter, name)
@@ -107,13 +108,13 @@ def test_an_order_given_up_is_adopted_when_a_poll_shows_it(trader: Trader, broke
     assert trader.order(order["id"])["status"] == "NOT_PLACED"
 
     broker.hidden = set()
-    assert reconciliation.connections_reconcile() == 1
+    assert books.connections_reconcile() == 1
 
     after = trader.order(order["id"])
     assert (after["status"], after["broker_order_id"]) == ("OPEN", hidden.pop())
     titles = Notification.objects.values_list("kind", flat=True)
     assert list(titles).count("order_revived") == 1
-    assert reconciliation.connections_reconcile() == 0  # once
+    assert books.connections_reconcile() == 0  # once
 
 
 def test_an_order_given_up_that_filled_is_adopted_with_its_fills(
@@ -127,7 +128,7 @@ def test_an_order_given_up_that_filled_is_adopted_with_its_fills(
     assert trader.order(order["id"])["status"] == "NOT_PLACED"
 
     broker.hidden = set()
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
 
     after = trader.order(order["id"])
     assert (after["status"], after["filled_quantity"]) == ("FILLED", 10)
@@ -157,14 +158,14 @@ def test_a_day_order_ends_when_the_cleared_book_was_seen_after_the_close(
     order = trader.placed(**RESTING)
     days_ago(1)
 
-    reconciliation.connections_reconcile()
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
+    books.connections_reconcile()
     assert trader.order(order["id"])["status"] == "OPEN"  # the broker still has it
     assert trader.events(order["id"]).count("DAY_OVER") == 1
 
     days_ago(2)
     broker.hidden = {order["broker_order_id"]}
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
 
     after = trader.order(order["id"])
     assert (after["status"], after["status_code"]) == ("EXPIRED", "day_over")
@@ -174,18 +175,18 @@ def test_fills_of_the_last_minute_count_before_the_day_ends(trader: Trader, brok
     """What the book says after the close is applied first; only then can the order expire."""
     order = trader.placed(**RESTING)
     days_ago(1)
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
     market.set("NSE:RELIANCE", "2440.00", asks=[("2440.00", 4)])
     from brokerages.adapters.paper.engine import PaperEngine
     from marketdata.quotes import quote_latest
 
     PaperEngine().advance(quote_latest, timezone.now())
 
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
     assert trader.order(order["id"])["filled_quantity"] == 4
     days_ago(2)
     broker.hidden = {order["broker_order_id"]}
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
 
     after = trader.order(order["id"])
     assert (after["status"], after["filled_quantity"]) == ("EXPIRED", 4)
@@ -197,7 +198,7 @@ def test_an_order_last_seen_before_the_close_is_marked_not_guessed(trader: Trade
     broker.hidden = {order["broker_order_id"]}
 
     for _ in range(3):
-        reconciliation.connections_reconcile()
+        books.connections_reconcile()
 
     after = trader.order(order["id"])
     assert (after["status"], after["status_code"]) == ("OPEN", "unverified")
@@ -210,7 +211,7 @@ def test_a_day_that_is_not_over_ends_nothing(trader: Trader, broker: Broker):
     order = trader.placed(**RESTING)
     broker.hidden = {order["broker_order_id"]}
 
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
 
     assert trader.order(order["id"])["status"] == "OPEN"
     assert trader.events(order["id"])[-1] == "ACCEPTED"
@@ -224,7 +225,7 @@ def test_a_book_that_cannot_be_read_ends_nothing(trader: Trader, broker: Broker,
         raise SessionExpired("over", broker="paper")
 
     monkeypatch.setattr(PaperAdapter, "fetch_orders", expired)
-    reconciliation.connections_reconcile()
+    books.connections_reconcile()
 
     after = trader.order(order["id"])
     assert (after["status"], after["status_code"]) == ("OPEN", "")

@@ -16,7 +16,7 @@ from brokerages.types import Side
 from tests.brokerages.conftest import REQUEST, tagged
 from tests.trading.conftest import Trader, work
 from trading.models import Fill, Order, OrderCommand
-from trading.services import reconciliation
+from trading.services import books, reconciliation
 from trading.services.reports import fill_apply, report_apply
 
 RESTING = {"order_type": "LIMIT", "price": "2450.00"}
@@ -156,7 +156,7 @@ def test_applying_the_same_books_again_changes_nothing(trader: Trader):
     before = [(o.status, o.version) for o in Order.objects.order_by("id")]
 
     for _ in range(3):
-        reconciliation.connections_reconcile()
+        books.connections_reconcile()
 
     assert [(o.status, o.version) for o in Order.objects.order_by("id")] == before
     assert Fill.objects.count() == 1

@@ -41,7 +41,7 @@ from brokerages.types import (
 )
 from trading.models import Order
 from trading.order_states import OrderStatus
-from trading.services.reconciliation import books_apply, connection_reconcile
+from trading.services.books import books_apply, connection_reconcile
 from trading.services.reports import fill_apply, report_apply
 from trading.services.stream_shards import Shards, shard_of
 

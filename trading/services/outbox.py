@@ -130,6 +130,25 @@ def wake_inbox(event_id: int, *, seconds: float = 0) -> None:
         logger.warning("no wake-up for webhook %s, the sweep will find it: %s", event_id, e)
 
 
+def wake_reconcile(connection_id: UUID, *, commands: bool) -> bool:
+    """Have a worker look up the unsettled commands of a connection, or read its books; return
+    whether one could be told. Never raises.
+    """
+    global _quiet_until  # noqa: PLW0603 - one clock a process
+    if time.monotonic() < _quiet_until or not settings.WAKE_WORKERS:
+        return False
+    from trading import tasks  # the one way up: an id and nothing else
+
+    task = tasks.reconcile_connection_commands if commands else tasks.reconcile_connection
+    try:
+        task.apply_async(args=[str(connection_id)], expires=5 if commands else 60, retry=False)
+    except (redis.RedisError, OperationalError, OSError) as e:
+        _quiet_until = time.monotonic() + QUIET_SECONDS
+        logger.warning("no wake-up for the books of %s: %s", connection_id, e)
+        return False
+    return True
+
+
 def lane_shared(name: str, connection_id: UUID) -> str:
     """Return the lane of a connection that shares workers with others: one of few."""
     return f"{name}:{connection_id.int % SHARED_LANES}"

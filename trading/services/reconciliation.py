@@ -11,7 +11,7 @@ marked as unknown for a person to look at.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from uuid import UUID
@@ -21,20 +21,19 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-import audit.services
 from brokerages.base import BrokerAdapter, VenueEvent
 from brokerages.errors import BrokerError
-from brokerages.registry import venue_engines
+from brokerages.registry import is_venue, venue_engines
 from brokerages.services import adapter_for
 from brokerages.types import FillReport, OrderReport, ReportedStatus
-from marketdata.quotes import quote_latest, session_end, trading_day
-from marketdata.selectors import ref_by_id
-from trading.models import Order, OrderCommand
-from trading.order_states import AT_BROKER, CLOSED, OrderStatus, OrderTrigger
+from marketdata.quotes import quote_latest, trading_day
+from trading.models import OrderCommand
+from trading.order_states import OrderTrigger
 from trading.services import notifications
+from trading.services.books import UNVERIFIED, alone, order_audit, order_flag
 from trading.services.edits import OrderEdit, order_lock
 from trading.services.execution import STALE_MESSAGE, stored_request
-from trading.services.outbox import lanes_waiting, wake
+from trading.services.outbox import lanes_waiting, wake, wake_reconcile
 from trading.services.reports import edit_apply, report_apply
 
 logger = logging.getLogger(__name__)
@@ -46,8 +45,6 @@ MISSES_NEEDED = 3
 _RESTING = frozenset(
     {ReportedStatus.OPEN, ReportedStatus.TRIGGER_PENDING, ReportedStatus.PARTIALLY_FILLED}
 )
-UNVERIFIED = "unverified"  # of an order or command that no broker can tell us of any more
-BOOK_SETTLES = timedelta(minutes=5)  # after the close, until a book shows what the close did
 IN_FLIGHT = timedelta(seconds=20)  # longer than any call to a broker may take
 AT_ONCE = 200  # looks in one run
 
@@ -60,8 +57,13 @@ def commands_sweep() -> int:
     return len(lanes)
 
 
-def commands_reconcile() -> int:
-    """Look up every command whose outcome is due for a check; return how many were settled."""
+def commands_reconcile(connection_id: UUID | None = None) -> int:
+    """Look up every command whose outcome is due for a check, or those of one connection; return
+    how many were settled here.
+
+    Of several connections each is left to a worker of its own where workers can be woken: a broker
+    that hangs must not hold up the others.
+    """
     now = timezone.now()
     unsettled = OrderCommand.objects.filter(state__in=[State.SENDING, State.UNKNOWN]).exclude(
         error_code=UNVERIFIED
@@ -70,13 +72,21 @@ def commands_reconcile() -> int:
         Q(checked_at__isnull=True, claimed_at__lte=now - timedelta(seconds=LOOK_UP_AFTER[0]))
         | Q(checked_at__lte=now - timedelta(seconds=1))
     )
+    if connection_id is not None:
+        unsettled = unsettled.filter(order__connection_id=connection_id)
     waiting = unsettled.select_related("order__connection").order_by("claimed_at")
     # cut after the choice: many old ones that are not due must not hide the new
     due = [command for command in waiting if _is_due(command, now)]
     by_connection: dict[UUID, list[OrderCommand]] = {}
     for command in due[:AT_ONCE]:
         by_connection.setdefault(command.order.connection_id, []).append(command)
-    return sum(_commands_reconcile(pk, commands) for pk, commands in by_connection.items())
+    settled = 0
+    for pk, commands in by_connection.items():
+        if len(by_connection) > 1 and wake_reconcile(pk, commands=True):
+            continue
+        with alone("commands", pk) as is_alone:
+            settled += _commands_reconcile(pk, commands) if is_alone else 0
+    return settled
 
 
 def _is_due(command: OrderCommand, now: datetime) -> bool:
@@ -184,7 +194,7 @@ def _found(command: OrderCommand, report: OrderReport, fills: list[FillReport]) 
         edit.note(
             "RECONCILED", message="The broker's book has the order.", data={"command": command.kind}
         )
-        _audit(edit, "order.reconciled")
+        order_audit(edit, "order.reconciled")
         if command.kind == Kind.CANCEL and report.status in _RESTING:
             edit.trigger(
                 OrderTrigger.CANCEL_REFUSED,
@@ -213,7 +223,7 @@ def _missed(command: OrderCommand) -> bool:
         edit = OrderEdit(order_lock(command.order_id), broker=command.order.connection.broker)
         message = "The broker's book does not have the order: it was not placed."
         if edit.trigger(OrderTrigger.NOT_FOUND, "NOT_PLACED", message=message, code="not_placed"):
-            _audit(edit, "order.not_placed")
+            order_audit(edit, "order.not_placed")
             notifications.order_notify(edit, "order_not_placed", message)
         edit.save()
     return True
@@ -221,7 +231,7 @@ def _missed(command: OrderCommand) -> bool:
 
 def _book_is_closed(command: OrderCommand, now: datetime) -> bool:
     """Whether the book that would have the order was cleared meanwhile."""
-    if command.claimed_at is None or command.order.connection.broker in _venues():
+    if command.claimed_at is None or is_venue(command.order.connection.broker):
         return False
     return trading_day(now) != trading_day(command.claimed_at)
 
@@ -233,22 +243,8 @@ def _stays_unknown(command: OrderCommand, now: datetime) -> bool:
         ).update(state=State.UNKNOWN, checked_at=now, error_code=UNVERIFIED)
         if flagged:
             edit = OrderEdit(order_lock(command.order_id), broker=command.order.connection.broker)
-            _flag(edit, "The broker's book of that day is closed without an answer.")
+            order_flag(edit, "The broker's book of that day is closed without an answer.")
     return False
-
-
-def _flag(edit: OrderEdit, reason: str) -> None:
-    """Mark an order whose end cannot be read any more, once, and tell its user."""
-    message = f"{reason} Look at the broker's statement of that day: it is not guessed at here."
-    edit.order.status_code, edit.order.status_message = UNVERIFIED, message
-    edit.note("UNVERIFIED", message=message)
-    _audit(edit, "order.unverified")
-    notifications.order_notify(edit, "order_unverified", message)
-    edit.save()
-
-
-def _venues() -> frozenset[str]:
-    return frozenset(engine.broker for engine in venue_engines())
 
 
 def _change_lost(command: OrderCommand) -> bool:
@@ -264,7 +260,7 @@ def _change_lost(command: OrderCommand) -> bool:
             OrderTrigger.CANCEL_REFUSED, "CANCEL_UNSENT", message=message
         ):
             edit.note("OUTCOME_UNKNOWN", message=message, data={"command": command.kind})
-        _audit(edit, "order.outcome_unknown")
+        order_audit(edit, "order.outcome_unknown")
         edit.save()
     return True
 
@@ -275,167 +271,6 @@ def _settle(command: OrderCommand, state: str, *, code: str = "") -> bool:
             state=state, settled_at=timezone.now(), checked_at=timezone.now(), error_code=code
         )
     )
-
-
-def _audit(edit: OrderEdit, action: str) -> None:
-    order = edit.order
-    audit.services.record(
-        action,
-        object_type="order",
-        object_id=order.pk,
-        user_id=order.user_id,
-        changes={"status": order.status},
-    )
-
-
-def connections_reconcile() -> int:
-    """Compare the orders of every connection with its broker; return how many orders were brought
-    up to date.
-    """
-    changed = 0
-    expected = Order.objects.filter(_expected(timezone.now()))
-    for connection_id in expected.values_list("connection_id", flat=True).distinct():
-        try:
-            changed += books_apply(connection_id)
-        except BrokerError as e:
-            logger.warning("could not read the books of connection %s: %s", connection_id, e)
-        except Exception:  # a bug met by one connection must not hold up all others
-            logger.exception("could not reconcile connection %s", connection_id)
-    return changed
-
-
-def connection_reconcile(connection_id: UUID) -> int:
-    """Apply the broker's books to one connection, if they may say anything new; return how many
-    orders it moved.
-    """
-    if not Order.objects.filter(_expected(timezone.now()), connection_id=connection_id).exists():
-        return 0
-    return books_apply(connection_id)
-
-
-def _expected(now: datetime) -> Q:
-    """Return which orders a book may say something new of: those that are live at a broker, and
-    those of today that were given up.
-    """
-    live = ~Q(status__in=[s.value for s in CLOSED]) & ~Q(broker_order_id="")
-    given_up = Q(status=OrderStatus.NOT_PLACED, closed_at__gte=now - timedelta(days=1))
-    return (live & ~Q(status_code=UNVERIFIED)) | given_up
-
-
-def books_apply(connection_id: UUID) -> int:
-    """Read the broker's books and apply what is new in them; return how many orders it moved.
-
-    Raises:
-        BrokerError: a book could not be read. Nothing was applied.
-    """
-    adapter = adapter_for(connection_id)
-    reports = adapter.fetch_orders()
-    news = _news(connection_id, reports)
-    lacking = [report for report, order in news if _lacks_fills(order, report)]
-    fills: list[FillReport] = []
-    if lacking:  # the book of orders says that there are some that we do not have
-        fills = (
-            adapter.fetch_order_fills(lacking[0]) if len(lacking) == 1 else adapter.fetch_fills()
-        )
-    changed = 0
-    for report, order in news:
-        own = [fill for fill in fills if fill.broker_order_id == report.broker_order_id]
-        try:
-            after = report_apply(
-                connection_id=connection_id, broker=adapter.name, report=report, fills=own
-            )
-        except Exception:  # whatever it is, the other orders must not wait for it
-            logger.exception("could not apply the book to order %s", order.pk)
-            continue
-        changed += after is not None and after.version != order.version
-    if adapter.name not in _venues():
-        changed += _days_end(connection_id, adapter.name, reports)
-    return changed
-
-
-def _news(connection_id: UUID, reports: Iterable[OrderReport]) -> list[tuple[OrderReport, Order]]:
-    """Return the reports that may say something new of an order of ours, each with the order: found
-    by the broker's id, or by our tag where the id is not known yet.
-    """
-    ids = {report.broker_order_id for report in reports if report.broker_order_id}
-    tags = {report.client_order_id for report in reports if report.client_order_id}
-    by_id, by_tag = {}, {}
-    for order in Order.objects.filter(
-        Q(broker_order_id__in=ids) | Q(broker_order_id="", tag__in=tags),
-        connection_id=connection_id,
-    ):
-        if order.broker_order_id:
-            by_id[order.broker_order_id] = order
-        else:
-            by_tag[order.tag] = order
-    found = (
-        (report, by_id.get(report.broker_order_id) or by_tag.get(report.client_order_id))
-        for report in reports
-    )
-    return [(r, order) for r, order in found if order is not None and _has_news(order, r)]
-
-
-def _has_news(order: Order, report: OrderReport) -> bool:
-    if OrderStatus(order.status) not in CLOSED or order.status == OrderStatus.NOT_PLACED:
-        return True
-    return _lacks_fills(order, report)
-
-
-def _lacks_fills(order: Order, report: OrderReport) -> bool:
-    if report.status is ReportedStatus.FILLED and order.status != OrderStatus.FILLED:
-        return True
-    return report.filled_quantity > order.filled_quantity
-
-
-def _days_end(connection_id: UUID, broker: str, reports: Sequence[OrderReport]) -> int:
-    """End orders whose day is over as far as it can be known; return how many ended.
-
-    A book that shows an order after the close, with no more fills than we counted, has said all
-    there will be: when it is cleared, the order has expired. An order that was last seen before the
-    close, and then no more, may have been filled in between: it is marked, and stays as it was.
-    """
-    now = timezone.now()
-    reported = {report.broker_order_id: report for report in reports}
-    live = (
-        Order.objects.filter(connection_id=connection_id, status__in=list(AT_BROKER))
-        .exclude(broker_order_id="")
-        .exclude(status_code=UNVERIFIED)
-    )
-    ended = 0
-    for order in live:
-        end = session_end(ref_by_id(order.instrument_id), order.created_at)
-        if now < end + BOOK_SETTLES:
-            continue
-        report = reported.get(order.broker_order_id)
-        if report is None and trading_day(now) == trading_day(end - timedelta(seconds=1)):
-            continue  # it may not be the whole book; tomorrow's has nothing of today
-        with transaction.atomic():
-            edit = OrderEdit(order_lock(order.pk), broker=broker)
-            if OrderStatus(edit.order.status) in AT_BROKER:
-                ended += _day_end(edit, report)
-    return ended
-
-
-def _day_end(edit: OrderEdit, report: OrderReport | None) -> bool:
-    order = edit.order
-    seen = order.events.filter(kind="DAY_OVER", data={"filled": order.filled_quantity}).exists()
-    if report is not None:
-        if report.filled_quantity == order.filled_quantity and not seen:
-            edit.note(
-                "DAY_OVER",
-                message="The day is over; the broker's book still has the order.",
-                data={"filled": order.filled_quantity},
-            )
-            edit.save()
-        return False
-    if not seen:
-        _flag(edit, "The broker's book was cleared before it told of the close.")
-        return False
-    message = "The day is over: what was not filled has expired."
-    edit.trigger(OrderTrigger.EXPIRE, "EXPIRED", message=message, code="day_over")
-    _audit(edit, "order.expired")
-    edit.save()
-    return True
 
 
 def venues_advance() -> int:
@@ -495,7 +330,7 @@ def stale_commands_deny() -> int:
                 continue
             edit = OrderEdit(order_lock(command.order_id), broker=command.order.connection.broker)
             edit.trigger(OrderTrigger.DENY, "DENIED", message=STALE_MESSAGE, code="stale")
-            _audit(edit, "order.denied")
+            order_audit(edit, "order.denied")
             notifications.order_notify(edit, "order_denied", STALE_MESSAGE)
             edit.save()
             ended += 1
