@@ -44,6 +44,7 @@ PACED = "paced"
 
 ANSWER_SECONDS = 0.25  # for each step of a question to Redis
 PROBE_SECONDS = 1.0  # between two tries to reach a Redis that is away
+BOTH_SECONDS = 8.0  # that a share holds beside Redis: probes, and the longest second of a share
 READ_WAIT_SECONDS = 2.0  # longest that a read waits for its permit
 FROZEN_SECONDS = 1.0  # after a broker's "too many requests" that names no time
 LONGEST_FREEZE = 3600.0
@@ -163,7 +164,10 @@ class Limiter:
         if not logs:
             return 0.0
         way = _way(kind)
-        if way == "order" and self._both_until and time.monotonic() < self._both_until:
+        now = time.monotonic()
+        if way == "order" and self._away and now < self._probe_at:
+            return self._take_own(logs, way)
+        if way == "order" and (self._away or self._both_until is None or now < self._both_until):
             return self._take_both(logs)
         wait = self._take_shared(logs, way)
         return self._take_own(logs, way) if wait is None else wait
@@ -221,7 +225,11 @@ class Limiter:
         with self._both_lock:
             if wait := self._take_own(logs, "order"):
                 return wait
-            if wait := self._take_shared(logs, "order") or 0.0:
+            was_away = self._away
+            wait = self._take_shared(logs, "order")
+            if wait is None:  # lost just now: our share begins used up
+                return 0.0 if was_away else self._take_own(logs, "order")
+            if wait:
                 self._own.give_back([_own_key(log, "order") for log in logs])
             return wait
 
@@ -259,8 +267,8 @@ class Limiter:
             if self._away:
                 logger.info("pace: Redis is back")
             self._away = False
-            # within a probe everybody has found it, and what was permitted alone is soon over
-            self._both_until = time.monotonic() + 2 * PROBE_SECONDS + 2.0
+            # by then everybody has found it, and what was permitted alone is over
+            self._both_until = time.monotonic() + BOTH_SECONDS
 
 
 class _OwnWindows:

@@ -16,7 +16,7 @@ def test_eight_processes_keep_the_cap_and_use_it():
     result = run(8, 10.0)
 
     assert result.peak <= CAP, result
-    assert result.refused == 0
+    assert result.refused == result.failed == 0
     assert result.used >= 0.75, result  # of a busy machine; the bar of the whole run is higher
     assert result.cancels  # they had their reserve
 
@@ -25,7 +25,8 @@ def test_the_cap_holds_while_redis_dies_and_comes_back():
     result = run(8, 15.0, kill_redis=True)
 
     assert result.peak <= CAP, result
-    assert result.orders >= 8 * 3  # they went on alone
+    assert result.refused == result.failed == 0
+    assert result.orders >= 8 * 5  # they went on alone
 
 
 def test_the_judge_sees_too_many():
