@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +117,28 @@ def test_a_session_ends_at_six(emulator, adapter, bare):
 def test_no_session(context):
     with pytest.raises(SessionExpired):
         GrowwAdapter(context, {}).fetch_funds()
+
+
+# --- The SDK --------------------------------------------------------------------------------------
+
+
+def test_the_sdk_is_loaded_late():
+    """It brings pandas: whoever only asks what Groww can do does not pay for it."""
+    code = (
+        "import sys, brokerages.adapters.groww.adapter\n"
+        "sys.exit('growwapi' in sys.modules or 'pandas' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parents[3]
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=root).returncode == 0
+
+
+def test_the_sdk_says_and_asks_nothing_by_itself(emulator, adapter, capsys):
+    adapter.place_order(order())
+    assert emulator.recorder.count() == emulator.recorder.count("POST /v1/order/create") == 1
+    assert capsys.readouterr().out == ""
+    headers = emulator.recorder.find()[0].request.headers
+    assert headers["x-client-id"] == "growwapi"
+    assert headers["x-api-version"] == "1.0"
 
 
 # --- Orders ---------------------------------------------------------------------------------------
