@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from brokerages.adapters.upstox import mapping, market, portfolio
@@ -70,6 +71,10 @@ from brokerages.types import (
     Validity,
 )
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 MOST_QUOTES = 500  # instruments in one call
 MOST_MARGINS = 20
 INSTRUMENTS = "/market-quote/instruments/exchange/complete.json.gz"
@@ -110,6 +115,7 @@ class UpstoxAdapter(BrokerAdapter):
         iceberg_orders=False,
         sends_postbacks=True,
         signs_postbacks=False,
+        opens_by_approval=True,
         # Place, modify and cancel count together; what conflicts in the documents, by the lower.
         pace=(
             PaceRule(_ORDERS, 10, 1, reserve=2),
@@ -262,7 +268,7 @@ class UpstoxAdapter(BrokerAdapter):
     def fetch_orders(self) -> list[OrderReport]:
         data = self._call(Pace.OTHER, "OrderApi", "get_order_book", API_VERSION)
         with reading():
-            return mapping.parse_book(data, self.context.now())
+            return self._read(mapping.parse_book(data, self.context.now()), "orders")
 
     def fetch_fills(self) -> list[FillReport]:
         """Return the day's trades. They do not say whose tag they carry: where there are any, the
@@ -273,24 +279,22 @@ class UpstoxAdapter(BrokerAdapter):
             return []
         book = self._call(Pace.OTHER, "OrderApi", "get_order_book", API_VERSION)
         with reading():
-            return mapping.parse_trades(trades, rows(book))
+            return self._read(mapping.parse_trades(trades, rows(book)), "trades")
 
     def fetch_positions(self) -> list[PositionReport]:
         """Return the day's positions and, which is another call, those of MTF."""
         day = self._call(Pace.OTHER, "PortfolioApi", "get_positions", API_VERSION)
         mtf = self._call(Pace.OTHER, "PortfolioApi", "get_mtf_positions")
         with reading():
-            found = portfolio.parse_positions(day)
+            found = self._read(portfolio.parse_positions(day), "positions")
             listed = {(p.exchange, p.symbol) for p in found if p.product is Product.MTF}
-            found += [
-                p for p in portfolio.parse_positions(mtf) if (p.exchange, p.symbol) not in listed
-            ]
-            return found
+            more = self._read(portfolio.parse_positions(mtf), "MTF positions")
+            return found + [p for p in more if (p.exchange, p.symbol) not in listed]
 
     def fetch_holdings(self) -> list[HoldingReport]:
         data = self._call(Pace.OTHER, "PortfolioApi", "get_holdings", API_VERSION)
         with reading():
-            return portfolio.parse_holdings(data)
+            return self._read(portfolio.parse_holdings(data), "holdings")
 
     def fetch_funds(self) -> Funds:
         """Return the funds. From midnight to 05:30 in India the broker does not tell them:
@@ -480,6 +484,13 @@ class UpstoxAdapter(BrokerAdapter):
     def _anonymous(self) -> UpstoxClient:
         """Return a client for calls that take no token."""
         return UpstoxClient(self.context.endpoints, self.context.pace)
+
+    def _read(self, read: tuple[list[T], int], what: str) -> list[T]:
+        """Return what could be read; the rest is told in the log, without what it says."""
+        found, unread = read
+        if unread:
+            logger.warning("upstox: %d of the %s could not be read", unread, what)
+        return found
 
     def _price_of(self, request: OrderRequest) -> Decimal | None:
         if request.price is not None or request.trigger_price is not None:

@@ -18,10 +18,12 @@ more, as the other side may have closed them without our having heard of it.
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
@@ -32,6 +34,8 @@ from brokerages.adapters.upstox.refusals import BROKER, refusal
 from brokerages.adapters.upstox.values import read_json, record
 from brokerages.base import Pace
 from brokerages.errors import BrokerError, NotSent, NotSupported, OutcomeUnknown
+
+logger = logging.getLogger(__name__)
 
 API = "https://api.upstox.com"
 ORDERS = "https://api-hft.upstox.com"
@@ -132,11 +136,13 @@ def reading() -> Iterator[None]:
     except BrokerError:
         raise
     except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as e:
+        # The place and the kind alone: the text may hold what the broker sent.
+        place = traceback.extract_tb(e.__traceback__)[-1]
+        kind = type(e).__name__
+        logger.warning("an answer of Upstox was not read: %s at %s", kind, place.name)
         raise OutcomeUnknown(
-            f"Upstox's answer could not be read ({type(e).__name__}).",
-            broker=BROKER,
-            code="unreadable",
-        ) from e
+            f"Upstox's answer could not be read ({kind}).", broker=BROKER, code="unreadable"
+        ) from None
 
 
 def to_wire(value: Any) -> Any:

@@ -8,7 +8,7 @@ else unreadable is a `ValueError`. Source: https://upstox.com/developer/api-docu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from brokerages.adapters.upstox.refusals import BROKER, plain
 from brokerages.adapters.upstox.values import (
     Row,
+    each,
     moment,
     price,
     read_json,
@@ -328,14 +329,19 @@ def parse_order(row: Row, now: datetime) -> OrderReport:
     )
 
 
-def parse_book(data: Any, now: datetime) -> list[OrderReport]:
-    """Read the day's orders, oldest first. The slices of one order become one report."""
+def parse_book(data: Any, now: datetime) -> tuple[list[OrderReport], int]:
+    """Read the day's orders, oldest first, and how many could not be read. The slices of one order
+    become one report.
+    """
     found: dict[str, list[Row]] = {}
     for row in rows(data):
-        number, tag = required(row, "order_id"), text(row, "tag")
-        found.setdefault(tag if tag.endswith(SLICED) else number, []).append(row)
-    reports = [merge([parse_order(row, now) for row in group]) for group in found.values()]
-    return sorted(reports, key=lambda report: report.broker_order_id)
+        tag = row.get("tag")
+        sliced = isinstance(tag, str) and tag.endswith(SLICED)
+        found.setdefault(str(tag if sliced else row.get("order_id")), []).append(row)
+    reports, unread = each(
+        found.values(), lambda group: merge([parse_order(row, now) for row in group])
+    )
+    return sorted(reports, key=lambda report: report.broker_order_id), unread
 
 
 def parse_history(data: Any, now: datetime) -> OrderReport | None:
@@ -403,38 +409,37 @@ def _merged(statuses: set[ReportedStatus], filled: int) -> ReportedStatus:
     return alive.pop() if len(alive) == 1 else S.OPEN
 
 
-def parse_trades(data: Any, orders: Iterable[Row]) -> list[FillReport]:
-    """Read the day's trades, oldest first. ``orders`` is the book: it knows the tags, and which
-    numbers are slices of one order.
+def parse_trades(data: Any, orders: Iterable[Row]) -> tuple[list[FillReport], int]:
+    """Read the day's trades, oldest first, and how many could not be read. ``orders`` is the book:
+    it knows the tags, and which numbers are slices of one order.
     """
-    tags = {required(row, "order_id"): text(row, "tag") for row in orders}
+    tags = {text(row, "order_id"): text(row, "tag") for row in orders}
     first: dict[str, str] = {}
     for number, tag in sorted(tags.items(), reverse=True):
         if tag.endswith(SLICED):
             first[tag] = number
-    fills = []
-    for row in rows(data):
-        if (exchange := EXCHANGES.get(required(row, "exchange"))) is None:
-            continue
-        number = required(row, "order_id")
-        tag = tags.get(number, "")
-        at = moment(row.get("exchange_timestamp")) or moment(row.get("order_timestamp"))
-        paid = price(row, "average_price")
-        if at is None or paid is None:
-            raise ValueError("a trade without a time or a price")
-        fills.append(
-            FillReport(
-                fill_id=required(row, "trade_id"),
-                broker_order_id=first.get(tag, number),
-                client_order_id=tag.removesuffix(SLICED),
-                exchange=exchange,
-                side=Side(required(row, "transaction_type")),
-                quantity=units(row, "quantity"),
-                price=paid,
-                filled_at=at,
-            )
-        )
-    return sorted(fills, key=lambda fill: fill.filled_at)
+    traded = [row for row in rows(data) if row.get("exchange") in EXCHANGES]
+    fills, unread = each(traded, lambda row: _fill(row, tags, first))
+    return sorted(fills, key=lambda fill: fill.filled_at), unread
+
+
+def _fill(row: Row, tags: Mapping[str, str], first: Mapping[str, str]) -> FillReport:
+    number = required(row, "order_id")
+    tag = tags.get(number, "")
+    at = moment(row.get("exchange_timestamp")) or moment(row.get("order_timestamp"))
+    paid = price(row, "average_price")
+    if at is None or paid is None:
+        raise ValueError("a trade without a time or a price")
+    return FillReport(
+        fill_id=required(row, "trade_id"),
+        broker_order_id=first.get(tag, number),
+        client_order_id=tag.removesuffix(SLICED),
+        exchange=EXCHANGES[required(row, "exchange")],
+        side=Side(required(row, "transaction_type")),
+        quantity=units(row, "quantity"),
+        price=paid,
+        filled_at=at,
+    )
 
 
 def parse_update(message: Row, now: datetime) -> OrderReport | OrderHint | None:

@@ -16,6 +16,7 @@ from brokerages.adapters.upstox.values import (
     Row,
     amount,
     decimal,
+    each,
     from_millis,
     price,
     read_json,
@@ -30,50 +31,47 @@ from brokerages.types import Funds, HoldingReport, PositionReport, Profile, Sess
 MAX_TOKEN = 4096
 
 
-def parse_positions(data: Any) -> list[PositionReport]:
-    """Read the day's positions, or those of MTF. Rows of products and exchanges that we do not
-    trade are left out.
+def parse_positions(data: Any) -> tuple[list[PositionReport], int]:
+    """Read the day's positions, or those of MTF, and how many could not be read."""
+    found, unread = each(rows(data), _position)
+    return [position for position in found if position is not None], unread
+
+
+def _position(row: Row) -> PositionReport | None:
+    key = required(row, "instrument_token")
+    product = product_of(required(row, "product"), key)
+    exchange = EXCHANGES.get(required(row, "exchange"))
+    if product is None or exchange is None:
+        return None
+    return PositionReport(
+        exchange=exchange,
+        symbol=symbol_of(row, key),
+        product=product,
+        quantity=units(row, "quantity"),
+        average_price=amount(row, "average_price"),
+        last_price=price(row, "last_price"),
+        realised=amount(row, "realised"),
+        unrealised=amount(row, "unrealised"),
+    )
+
+
+def parse_holdings(data: Any) -> tuple[list[HoldingReport], int]:
+    """Read the shares held for delivery, and how many rows could not be read. ``quantity`` includes
+    what settles tomorrow.
     """
-    found = []
-    for row in rows(data):
-        key = required(row, "instrument_token")
-        product = product_of(required(row, "product"), key)
-        exchange = EXCHANGES.get(required(row, "exchange"))
-        if product is None or exchange is None:
-            continue
-        found.append(
-            PositionReport(
-                exchange=exchange,
-                symbol=symbol_of(row, key),
-                product=product,
-                quantity=units(row, "quantity"),
-                average_price=amount(row, "average_price"),
-                last_price=price(row, "last_price"),
-                realised=amount(row, "realised"),
-                unrealised=amount(row, "unrealised"),
-            )
-        )
-    return found
+    return each([row for row in rows(data) if row.get("exchange") in EXCHANGES], _holding)
 
 
-def parse_holdings(data: Any) -> list[HoldingReport]:
-    """Read the shares held for delivery; ``quantity`` includes those that settle tomorrow."""
-    found = []
-    for row in rows(data):
-        if (exchange := EXCHANGES.get(required(row, "exchange"))) is None:
-            continue
-        found.append(
-            HoldingReport(
-                exchange=exchange,
-                symbol=symbol_of(row, text(row, "instrument_token") or "NSE_EQ|"),
-                isin=text(row, "isin"),
-                quantity=units(row, "quantity"),
-                average_price=amount(row, "average_price"),
-                t1_quantity=units(row, "t1_quantity"),
-                last_price=price(row, "last_price"),
-            )
-        )
-    return found
+def _holding(row: Row) -> HoldingReport:
+    return HoldingReport(
+        exchange=EXCHANGES[required(row, "exchange")],
+        symbol=symbol_of(row, text(row, "instrument_token") or "NSE_EQ|"),
+        isin=text(row, "isin"),
+        quantity=units(row, "quantity"),
+        average_price=amount(row, "average_price"),
+        t1_quantity=units(row, "t1_quantity"),
+        last_price=price(row, "last_price"),
+    )
 
 
 def parse_funds(data: Any) -> Funds:

@@ -8,15 +8,17 @@ Source: https://upstox.com/developer/api-documentation/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 IST = timezone(timedelta(hours=5, minutes=30))
 _FORMATS = ("%Y-%m-%d %H:%M:%S", "%d-%b-%Y %H:%M:%S")
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def read_json(body: bytes | str) -> Any:
@@ -93,6 +95,19 @@ def rows(value: Any) -> list[Row]:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise ValueError("not a list of rows")
     return value
+
+
+def each(items: Iterable[T], read: Callable[[T], R]) -> tuple[list[R], int]:
+    """Read each item for itself, so that one that cannot be read hides no other. Return what was
+    read and how many were not.
+    """
+    found, unread = list[R](), 0
+    for item in items:
+        try:
+            found.append(read(item))
+        except (ValueError, KeyError, TypeError):
+            unread += 1
+    return found, unread
 
 
 def record(value: Any) -> Row:

@@ -253,7 +253,8 @@ def test_unreadable_row(broken):
 
 
 def test_book():
-    reports = mapping.parse_book(data("orders"), NOW)
+    reports, unread = mapping.parse_book(data("orders"), NOW)
+    assert unread == 0
     assert [(r.broker_order_id, r.status) for r in reports] == [
         ("261123025554312", S.OPEN),
         ("261123025554313", S.FILLED),
@@ -267,6 +268,19 @@ def test_book():
     assert (sliced.quantity, sliced.filled_quantity) == (1820, 1755)
     assert sliced.average_price == D("24850.1")
     assert sliced.raw == {"slices": ["261123025554316", "261123025554317"]}
+
+
+def test_row_that_cannot_be_read_hides_no_other():
+    rows = data("orders")
+    broken = [rows[0] | {"quantity": "x"}, *rows[1:3], rows[3] | {"status": None}, rows[4]]
+    reports, unread = mapping.parse_book(broken, NOW)
+    assert [r.broker_order_id for r in reports] == ["261123025554313", "261123025554314"]
+    assert unread == 2  # half of a sliced order is no report of it
+    trades = data("trades")
+    fills, unread = mapping.parse_trades([trades[0] | {"quantity": "x"}, *trades[1:]], rows)
+    assert ([f.fill_id for f in fills], unread) == (["50091503"], 1)
+    holdings, unread = portfolio.parse_holdings([*data("holdings"), {"exchange": "NSE"}])
+    assert (len(holdings), unread) == (1, 1)
 
 
 def slices(*states):
@@ -331,7 +345,8 @@ def test_history_of_nothing():
 
 
 def test_trades_take_their_tags_from_the_book():
-    fills = mapping.parse_trades(data("trades"), data("orders"))
+    fills, unread = mapping.parse_trades(data("trades"), data("orders"))
+    assert unread == 0
     assert [(f.fill_id, f.broker_order_id, f.client_order_id) for f in fills] == [
         ("50091503", "261123025554316", "SLICEDTAG00000000001"),  # of the second slice
         ("50091502", "261123025554312", TAG),
@@ -384,7 +399,8 @@ def test_postback_is_a_hint_with_a_key_of_its_own():
 
 
 def test_positions():
-    share, option, delivered = portfolio.parse_positions(data("positions"))
+    (share, option, delivered), unread = portfolio.parse_positions(data("positions"))
+    assert unread == 0
     assert (share.symbol, share.product, share.quantity) == ("RELIANCE", Product.MIS, 10)
     assert (share.average_price, share.unrealised) == (D("103.05"), D("42.45"))
     assert (option.symbol, option.product, option.quantity) == (
@@ -394,12 +410,12 @@ def test_positions():
     )
     assert option.realised == D("-20.5")
     assert delivered.product is Product.CNC
-    (mtf,) = portfolio.parse_positions(data("mtf_positions"))
+    (mtf,), _ = portfolio.parse_positions(data("mtf_positions"))
     assert (mtf.symbol, mtf.product, mtf.quantity) == ("INFY", Product.MTF, 7)
 
 
 def test_holdings():
-    (holding,) = portfolio.parse_holdings(data("holdings"))
+    (holding,), _ = portfolio.parse_holdings(data("holdings"))
     assert (holding.symbol, holding.isin, holding.quantity) == ("YESBANK", "INE528G01035", 36)
     assert (holding.t1_quantity, holding.average_price) == (6, D("18.75"))
 
