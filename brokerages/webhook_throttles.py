@@ -27,10 +27,10 @@ MOST_MARKED = 10_000
 
 def is_flooding(request: HttpRequest) -> int | None:
     """Return the seconds to wait for an address that only sends what is not valid, else None."""
-    wait = _count(request, "webhook_invalid_ip", _address(request), count=False)
-    if wait is None or cache.get(_known(request)):
+    # in this order: should Redis go away in between, nobody is refused
+    if _is_marked(_address(request), KNOWN_SECONDS) or cache.get(_known(request)):
         return None
-    return wait
+    return _count(request, "webhook_invalid_ip", _address(request), count=False)
 
 
 def invalid(request: HttpRequest) -> int | None:
@@ -49,13 +49,17 @@ def valid(request: HttpRequest, subject: str = "") -> int | None:
 
 
 def _mark(request: HttpRequest) -> None:
-    address, now = _address(request), time.monotonic()
-    if now - _marked.get(address, -math.inf) < KNOWN_SECONDS / 2:
+    address = _address(request)
+    if _is_marked(address, KNOWN_SECONDS / 2):
         return
     if len(_marked) >= MOST_MARKED:
         _marked.clear()
-    _marked[address] = now
+    _marked[address] = time.monotonic()
     cache.set(_known(request), 1, KNOWN_SECONDS)
+
+
+def _is_marked(address: str, seconds: float) -> bool:
+    return time.monotonic() - _marked.get(address, -math.inf) < seconds
 
 
 def _known(request: HttpRequest) -> str:

@@ -108,12 +108,18 @@ class Published:
             if message and isinstance(message["data"], bytes):
                 self.parts += [message["channel"], b" ", message["data"], b"\n"]
 
-    def stop(self) -> bytes:
-        self._stop.wait(0.3)
+    def __enter__(self) -> Published:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.wait(0.3)  # what is on its way arrives
         self._stop.set()
         self._thread.join(5)
         self._listener.close()
         self._client.close()
+
+    @property
+    def content(self) -> bytes:
         return b"".join(self.parts)
 
 

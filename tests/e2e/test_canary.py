@@ -204,8 +204,7 @@ def test_no_secret_is_left_anywhere(  # noqa: PLR0917
     settings.BROKER_WEBHOOK_SECRET = canaries["webhook"]
     settings.BROKER_WEBHOOK_ADDITIONAL_SECRETS = [canaries["webhook_other"]]
     cache.clear()
-    published = haystacks.Published()
-    with haystacks.logs() as log:
+    with haystacks.Published() as published, haystacks.logs() as log:
         caller = Caller(canaries)
         _sign_in_and_fail_to(caller)
         connection = _connect_and_fail_to(caller, broker)
@@ -219,7 +218,7 @@ def test_no_secret_is_left_anywhere(  # noqa: PLR0917
     hay = {
         "database": haystacks.database(),
         "redis": haystacks.redis_content(),
-        "published": published.stop(),
+        "published": published.content,
         "log as JSON": log[0].getvalue().encode(),
         "log as text": log[1].getvalue().encode(),
         "commands": commands.encode(),

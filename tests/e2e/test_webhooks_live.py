@@ -11,6 +11,7 @@ import http.client
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from config import servers
 from config.demo.platform import Platform
 
 logger = logging.getLogger(__name__)
@@ -61,16 +63,37 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
 
 
 @pytest.fixture(scope="module")
-def address(secrets: Secrets) -> Iterator[tuple[str, int]]:
+def address(platform: Platform) -> tuple[str, int]:
+    parts = urlsplit(platform.url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Valkey]:
+    """A server of the tests' own, which they can take away from the platform."""
+    folder = tmp_path_factory.mktemp("valkey")
+    server = servers.Valkey(folder, durable=False)
+    server.prepare()
+    server.start()
+    server.wait()
+    yield server
+    server.stop()
+    for leftover in (servers.socket_dir(folder), servers.home(folder)):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def platform(secrets: Secrets, valkey: servers.Valkey) -> Iterator[Platform]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    platform = Platform(secrets.environment)
+    # given a server, it starts none of its own
+    redis = {"REDIS_URL": servers.redis_url(valkey.var)}
+    platform = Platform(secrets.environment | redis)
     try:
         with platform:
             platform.start()
-            parts = urlsplit(platform.url)
-            assert parts.hostname
-            assert parts.port
-            yield parts.hostname, parts.port
+            yield platform
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -208,3 +231,48 @@ def test_who_only_sends_rubbish_is_shut_out(address: tuple[str, int]) -> None:
     assert words[-1] == 429
     assert set(words) == {401, 429}
     assert raw(address, [size, b"X-Broker-Signature: " + sign(EVENT, A).encode()], EVENT) == 200
+
+
+@pytest.mark.timeout(int(SECONDS) + 180)
+def test_nothing_is_lost_without_redis(
+    address: tuple[str, int], platform: Platform, valkey: servers.Valkey
+) -> None:
+    """Redis goes away under 100 requests a second: each is taken, at once, and once."""
+    answers: list[tuple[int, float]] = []
+
+    def sender(number: int) -> None:
+        connection = http.client.HTTPConnection(*address, timeout=10)
+        started = time.monotonic()
+        for n in range(int(SECONDS * 2 * RATE / WORKERS)):
+            time.sleep(max(0.0, started + n * WORKERS / (2 * RATE) - time.monotonic()))
+            body = json.dumps(
+                {"type": "ping", "event_id": f"away-{number}-{n}", "note": "x" * 2000}
+            ).encode()
+            sent = time.monotonic()
+            connection.request("POST", PATH, body, {"X-Broker-Signature": sign(body, A)})
+            answer = connection.getresponse()
+            said = answer.read()
+            answers.append((answer.status, time.monotonic() - sent))
+            if answer.status != 200:
+                logger.error("%d %s", answer.status, said)
+        connection.close()
+
+    threads = [threading.Thread(target=sender, args=[number]) for number in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    valkey.stop()
+    for thread in threads:
+        thread.join(SECONDS + 60)
+
+    assert Counter(status for status, _ in answers) == {200: len(answers)}, platform.last_words()
+    count = (
+        "from brokerages.models import InboundEvent;"
+        "print('rows', InboundEvent.objects.filter(dedupe_key__startswith='id:away').count())"
+    )
+    kept = platform.manage("shell", "-c", count).stdout
+    assert f"rows {int(SECONDS * 2 * RATE / WORKERS) * WORKERS}" in kept, kept
+    took = sorted(seconds for _, seconds in answers)
+    slowest = took[int(len(took) * 0.99) - 1]
+    logger.info("%d deliveries without Redis, p99 %.0f ms", len(answers), slowest * 1000)
+    assert slowest < 1
