@@ -39,10 +39,10 @@ USER = "AB4711"
 READS = ("profile", "funds", "holdings", "positions", "orders", "trades")
 # What goes wrong with every kind of request, one after the other.
 FAULTS: list[tuple[str, dict[str, Any]]] = [
-    ("refuse", {"reason": Reason.TERMS}), ("rate_limit", {}), ("static_ip", {}), ("status", {"status": 500}),
-    ("status", {"status": 403}), ("status", {"status": 400}), ("drop_before", {}),
-    ("drop_after", {}), ("cut", {}), ("garbage", {}), ("content_type", {"content_type": "text/x"}),
-    ("timed_out", {}), ("expired", {}),
+    ("refuse", {"reason": Reason.TERMS}), ("rate_limit", {}), ("static_ip", {}),
+    ("status", {"status": 500}), ("status", {"status": 403}), ("status", {"status": 400}),
+    ("drop_before", {}), ("drop_after", {}), ("cut", {}), ("garbage", {}),
+    ("content_type", {"content_type": "text/x"}), ("timed_out", {}), ("expired", {}),
 ]  # fmt: skip
 
 
