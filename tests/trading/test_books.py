@@ -4,15 +4,19 @@ over.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.errors import OutcomeUnknown, SessionExpired
+from brokerages.services import adapter_for
 from tests.trading.conftest import Trader
 from trading.models import Notification, Order, OrderCommand
 from trading.services import books, reconciliation
@@ -231,9 +235,55 @@ def test_a_book_that_cannot_be_read_ends_nothing(trader: Trader, broker: Broker,
     assert (after["status"], after["status_code"]) == ("OPEN", "")
 
 
+def test_each_connection_is_left_to_a_worker_of_its_own(new_trader, broker: Broker, monkeypatch):
+    broker.lost_answers = True
+    traders = [new_trader(), new_trader()]
+    orders = [trader.placed(**RESTING) for trader in traders]
+    told: list[tuple[str, bool]] = []
+
+    def wake(connection_id: UUID, *, commands: bool) -> bool:
+        told.append((str(connection_id), commands))
+        return True
+
+    monkeypatch.setattr(reconciliation, "wake_reconcile", wake)
+    reconcile()
+    assert sorted(told) == sorted((trader.connection_id, True) for trader in traders)
+    assert {trader.order(o["id"])["status"] for trader, o in zip(traders, orders, strict=True)} == {
+        "SUBMITTED"
+    }
+
+    assert reconciliation.commands_reconcile(UUID(traders[0].connection_id)) == 1
+    assert traders[0].order(orders[0]["id"])["status"] == "OPEN"
+    assert traders[1].order(orders[1]["id"])["status"] == "SUBMITTED"
+
+    monkeypatch.setattr(reconciliation, "wake_reconcile", lambda pk, commands: False)
+    reconcile()  # nobody can be woken: done here
+    assert traders[1].order(orders[1]["id"])["status"] == "OPEN"
+
+
+def test_no_two_read_the_books_of_one_connection(trader: Trader, broker: Broker):
+    trader.placed(**RESTING)
+    holding, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with books.alone("books", UUID(trader.connection_id)) as is_alone:
+            assert is_alone
+            holding.set()
+            done.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert holding.wait(10)
+    try:
+        books.connections_reconcile()
+        assert broker.asked_for("fetch_orders") == 0
+    finally:
+        done.set()
+        thread.join()
+    books.connections_reconcile()
+    assert broker.asked_for("fetch_orders") == 1
+
+
 def _book(trader: Trader) -> Any:
-    from uuid import UUID
-
-    from brokerages.services import adapter_for
-
     return adapter_for(UUID(trader.connection_id)).fetch_orders()
