@@ -68,6 +68,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
+UNKNOWN_INSTRUMENT = frozenset({"GA001", "GA004"})  # of a request that names nothing else
 MOST_PAGES = 400  # a book longer than this is a loop
 TRADES_SETTLE = timedelta(seconds=60)  # trades that are missing this long after the end stay away
 
@@ -171,7 +172,13 @@ class GrowwAdapter(BrokerAdapter):
         return replace(opened, broker_user_id=opened.broker_user_id or token.broker_user_id)
 
     def check_session(self) -> None:
-        self._get(self._client.get_user_profile)
+        """Ask for the account's own details. Whoever may not see those has no session any more,
+        under whatever HTTP status Groww says so.
+        """
+        try:
+            self._get(self._client.get_user_profile)
+        except PermissionDenied as e:
+            raise SessionExpired(e.message, broker=BROKER, code=e.code) from e
 
     def close_session(self) -> None:
         """Nothing to do: Groww has no logout. The token dies at 06:00."""
@@ -184,10 +191,10 @@ class GrowwAdapter(BrokerAdapter):
         "Duplicate reference" proves that Groww has an order with our tag, which nobody but us has
         ever used: it is looked up instead of refused.
         """
-        terms = mapping.build_order(request)
+        terms, client = mapping.build_order(request), self._client
         self.context.pace(Pace.ORDER)
         try:
-            payload = self._client.place_order(**terms)
+            payload = client.place_order(**terms)
         except OutcomeUnknown as e:
             if e.code == DUPLICATE_REFERENCE and (found := self._found(request)) is not None:
                 return OrderAck(found.broker_order_id)
@@ -197,16 +204,17 @@ class GrowwAdapter(BrokerAdapter):
     def modify_order(
         self, broker_order_id: str, change: OrderChange, request: OrderRequest
     ) -> OrderAck:
-        terms = mapping.build_change(broker_order_id, change, request)
+        terms, client = mapping.build_change(broker_order_id, change, request), self._client
         self.context.pace(Pace.ORDER)
-        payload = self._client.modify_order(**terms)
+        payload = client.modify_order(**terms)
         return OrderAck(_read(mapping.parse_ack, payload))
 
     def cancel_order(self, broker_order_id: str, request: OrderRequest) -> OrderAck | None:
         """Ask for a cancel. The answer's status may still be OPEN, so the end comes by report."""
         number, segment = mapping.order_id(broker_order_id), mapping.segment_of(request.instrument)
+        client = self._client
         self.context.pace(Pace.CANCEL)
-        payload = self._client.cancel_order(groww_order_id=number, segment=segment)
+        payload = client.cancel_order(groww_order_id=number, segment=segment)
         return OrderAck(_read(mapping.parse_ack, payload))
 
     # reports
@@ -272,8 +280,7 @@ class GrowwAdapter(BrokerAdapter):
         """
         payload = self._get(self._client.get_positions_for_user)
         rows = _read(_rows, payload, "positions")
-        last, ranges = self._market_of(rows) if rows else ({}, {})
-
+        last, ranges = self._market_of(rows)
         return _read(_positions, rows, last, ranges)
 
     def fetch_holdings(self) -> list[HoldingReport]:
@@ -513,7 +520,13 @@ class GrowwAdapter(BrokerAdapter):
     def _full_quote(self, instrument: InstrumentRef) -> Quote | None:
         exchange, segment = mapping.venue_of(instrument)
         symbol = mapping.symbol_of(instrument)
-        payload = self._get(self._client.get_quote, symbol, exchange, segment, kind=Pace.QUOTE)
+        ask = self._client.get_quote
+        try:
+            payload = self._get(ask, symbol, exchange, segment, kind=Pace.QUOTE)
+        except Refused as e:
+            if e.code not in UNKNOWN_INSTRUMENT:
+                raise
+            return None
         return _read(market.full_quote, instrument, payload, self.context.now())
 
     def _by_key(self, keys: Sequence[str], segment: str, method: str) -> dict[str, Any]:

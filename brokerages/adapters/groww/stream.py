@@ -37,7 +37,7 @@ from brokerages.adapters.groww import feed
 from brokerages.adapters.groww.answers import BROKER
 from brokerages.adapters.groww.client import Client
 from brokerages.base import AdapterContext, BrokerStream, Pace
-from brokerages.errors import BrokerError, NotSupported, SessionExpired
+from brokerages.errors import BrokerError, NotSupported, PermissionDenied, SessionExpired
 from brokerages.types import (
     InstrumentRef,
     QuoteDepth,
@@ -203,7 +203,7 @@ class GrowwStream(BrokerStream):
             except SessionExpired as e:
                 self._box.put(StreamDown(e.message, final=True))
                 return
-            except _Unauthorised:
+            except (_Unauthorised, PermissionDenied):
                 refusals += 1
                 reason = "authorisation violation"
             except (TimeoutError, OSError, BrokerError, nats.errors.Error, _Failed) as e:

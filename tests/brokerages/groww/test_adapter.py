@@ -114,6 +114,15 @@ def test_a_session_ends_at_six(emulator, adapter, bare):
         adapter.place_order(order())
 
 
+@pytest.mark.parametrize(
+    "body", ["{}", '{"status":"FAILURE","error":{"code":"GA005","message":"x"}}']
+)
+def test_whoever_may_not_see_the_account_has_no_session(emulator, adapter, body):
+    emulator.faults.add("status", "GET /v1/user/detail", status=403, body=body)
+    with pytest.raises(SessionExpired):
+        adapter.check_session()
+
+
 def test_no_session(context):
     with pytest.raises(SessionExpired):
         GrowwAdapter(context, {}).fetch_funds()
@@ -441,6 +450,15 @@ def test_quotes_go_out_fifty_at_a_time(emulator, adapter):
     assert [q.instrument_id for q in quotes] == [SHARE.id]
     sizes = [len(r.request.all("exchange_symbols")) for r in emulator.recorder.find("GET *ltp")]
     assert sizes == [50, 50, 20]
+
+
+def test_a_full_quote_of_what_groww_does_not_know_is_left_out(emulator, adapter):
+    unknown = replace(SHARE, id=77, broker_symbol="NOSUCH")
+    quotes = adapter.fetch_quotes([unknown, SHARE], QuoteDepth.FULL)
+    assert [q.instrument_id for q in quotes] == [SHARE.id]
+    emulator.dialect.end_sessions()
+    with pytest.raises(SessionExpired):
+        adapter.fetch_quotes([unknown], QuoteDepth.FULL)
 
 
 def test_a_bar_as_text(emulator, adapter):

@@ -265,6 +265,14 @@ def test_a_feed_that_refuses_fresh_tokens_ends_the_stream(emulator, listen):
     assert "authorisation" in down.reason
 
 
+def test_an_account_that_may_not_listen_ends_the_stream(emulator, listen):
+    emulator.faults.add("status", "POST *socket/token*", status=403, times=None)
+    listening = listen()
+    assert not listening.next(StreamDown).final
+    assert listening.next(StreamDown).final
+    assert listening.ended()
+
+
 def test_one_violation_is_answered_with_a_fresh_token(emulator, adapter, listen):
     listening = listen()
     listening.next(StreamUp)
