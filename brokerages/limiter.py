@@ -226,12 +226,12 @@ class Limiter:
             if wait := self._take_own(logs, "order"):
                 return wait
             was_away = self._away
-            wait = self._take_shared(logs, "order")
-            if wait is None:  # lost just now: our share begins used up
+            shared = self._take_shared(logs, "order")
+            if shared is None:  # lost just now: our share begins used up
                 return 0.0 if was_away else self._take_own(logs, "order")
-            if wait:
+            if shared:
                 self._own.give_back([_own_key(log, "order") for log in logs])
-            return wait
+            return shared
 
     def _shares(self, log: Log, way: Way) -> list[tuple[int, float]]:
         """Return what this process may do by itself: (permits, seconds) of each window."""
