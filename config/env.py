@@ -15,6 +15,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from config.endpoints import broker_endpoints
+
 T = TypeVar("T")
 
 SECRET_LENGTH = 32
@@ -156,6 +158,14 @@ class Environment:
         if not text or urlsplit(text).scheme in {"redis", "rediss", "unix"}:
             return text
         return self._refuse(name, text, "must start with redis://, rediss:// or unix://", "")
+
+    def endpoints(self, name: str) -> dict[str, dict[str, str]]:
+        """Return addresses of emulated brokers, by broker; none by default."""
+        text = self.text(name, "")
+        try:
+            return broker_endpoints(text)
+        except ValueError as e:
+            return self._refuse(name, text, str(e), {})
 
     def _judge_secret(self, name: str, value: str, where: str = "") -> None:
         if len(value) < SECRET_LENGTH:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.utils import timezone
 
 from audit.sql import Statement
@@ -25,6 +26,7 @@ from brokerages.services.scrubbing import scrubbed
 from brokerages.types import SessionToken
 
 SESSION_FIELD = "session"
+CALLBACK = "/api/v1/connections/callback"
 
 # Read anew for every use, also where the caller has the connection: it may have been disabled or
 # logged out since.
@@ -62,6 +64,11 @@ def adapter_without_session(connection: BrokerConnection | UUID) -> BrokerAdapte
 def place_of(connection: BrokerConnection, field: str) -> Place:
     """Return where a secret of this connection belongs."""
     return Place(str(connection.user_id), str(connection.pk), connection.broker, field)
+
+
+def redirect_url(broker: str) -> str:
+    """Return where ``broker`` sends users back to after a login; to be entered at its console."""
+    return f"{settings.PUBLIC_URL}{CALLBACK}/{broker}"
 
 
 def token_to_text(token: SessionToken) -> str:
@@ -114,6 +121,8 @@ def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> Brok
         market_open=ports.market_open,
         day_end=ports.day_end,
         pace=pace,
+        endpoints=settings.BROKER_ENDPOINTS.get(broker, {}),
+        redirect_url=redirect_url(broker),
     )
     adapter = scrubbed(cls(context, credentials, token))
     return paced(adapter, pace) if isinstance(pace, Pacer) else adapter

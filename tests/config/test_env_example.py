@@ -8,7 +8,7 @@ from django.conf import settings
 
 READERS = {
     "text", "integer", "number", "flag", "items", "choice",
-    "secret", "secrets", "fernet_keys", "database", "redis",
+    "secret", "secrets", "fernet_keys", "database", "redis", "endpoints",
 }  # fmt: skip
 CALLS = {f"env.{reader}" for reader in READERS} | {"database", "os.getenv"}
 # Set by the tests and their tools themselves.
