@@ -38,6 +38,12 @@ class ConnectionConflict(BrokerageError):
     code = "connection_conflict"
 
 
+class LoginRefused(BrokerageError):
+    """A login at a broker came back in a way that proves nothing."""
+
+    code = "login_refused"
+
+
 class NoConnection(ConnectionConflict):
     """The user has no broker connection yet, so none is the default."""
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from brokerages import api, live_api, postback_api, webhooks
+from brokerages import api, live_api, login_api, postback_api, webhooks
 
 ONE = "connections/<uuid:connection_id>"
 
@@ -15,6 +15,12 @@ urlpatterns = [
     path(f"{ONE}/session", api.ConnectionSessionApi.as_view(), name="session"),
     path(f"{ONE}/session/check", api.ConnectionSessionCheckApi.as_view(), name="session-check"),
     path(f"{ONE}/postback", postback_api.ConnectionPostbackApi.as_view(), name="postback"),
+    path(f"{ONE}/login-url", login_api.ConnectionLoginUrlApi.as_view(), name="login-url"),
+    path(
+        "connections/callback/<slug:broker>",
+        login_api.LoginCallbackApi.as_view(),
+        name="login-callback",
+    ),
     path(f"{ONE}/profile", live_api.ConnectionProfileApi.as_view(), name="profile"),
     path(f"{ONE}/funds", live_api.ConnectionFundsApi.as_view(), name="funds"),
     path(f"{ONE}/holdings", live_api.ConnectionHoldingsApi.as_view(), name="holdings"),

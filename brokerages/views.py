@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.core import signing
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -18,10 +17,9 @@ from brokerages import selectors, services
 from brokerages.base import BrokerAdapter, SessionRenewal
 from brokerages.errors import BrokerError
 from brokerages.forms import ConnectForm, LoginForm
-from brokerages.models import BrokerConnection, BrokerSession
+from brokerages.models import BrokerConnection, BrokerLogin, BrokerSession
 from brokerages.problems import BrokerageError, NotFound
 from brokerages.registry import BROKER_NAMES, adapter_class
-from brokerages.services.adapters import adapter_without_session
 from brokerages.services.postbacks import sends_postbacks
 
 UNPROCESSABLE = 422
@@ -165,18 +163,23 @@ def login(request: HttpRequest, connection_id: UUID) -> HttpResponseBase:
         "form": form,
         "connection": connection,
         "broker": _broker(adapter),
-        "address": _login_address(connection) if interactive else "",
+        "address": _login_address(request, connection) if interactive else "",
     }
     status = UNPROCESSABLE if form.is_bound and form.errors else 200
     return render(request, "brokerages/login.html", context, status=status)
 
 
-def _login_address(connection: BrokerConnection) -> str:
-    state = signing.dumps(str(connection.pk), salt="broker-login")
+def _login_address(request: HttpRequest, connection: BrokerConnection) -> str:
     try:
-        return adapter_without_session(connection).login_url(state)
-    except BrokerError:  # its secrets cannot be read, or it has no such page
+        url, _ = services.login_start(
+            user_id=connection.user_id,
+            connection_id=connection.pk,
+            started_in=BrokerLogin.StartedIn.BROWSER,
+            login_session_id=request.principal.session_id,  # type: ignore[attr-defined]
+        )
+    except BrokerError:  # its secrets cannot be read
         return ""
+    return url
 
 
 def _brokers() -> list[dict[str, Any]]:

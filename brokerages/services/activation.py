@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 
 from brokerages.base import BrokerAdapter
@@ -45,7 +46,7 @@ def activate_brokerage(
     """
     broker = brokerage.strip().lower()
     adapter = adapter_named(broker)
-    if broker != PAPER:
+    if broker != PAPER and api_url not in emulator_urls(broker):
         check_api_url(adapter, api_url)
     asked_for = {field.name for field in adapter.credential_fields}
     given = {"api_key": api_key, "api_secret": api_secret}
@@ -67,6 +68,12 @@ def activate_brokerage(
             )
     session_open(user_id=user_id, connection_id=connection.pk, grant=request_token or None)
     return connection_get(user_id=user_id, connection_id=connection.pk), existing is None
+
+
+def emulator_urls(broker: str) -> set[str]:
+    """Return how the address of the broker's configured emulator may be written."""
+    origin = settings.BROKER_ENDPOINTS.get(broker, {}).get("api")
+    return {origin, f"{origin}/"} if origin else set()
 
 
 def check_api_url(adapter: type[BrokerAdapter], api_url: str) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 import audit.services
 from brokerages import crypto
 from brokerages.base import SessionRenewal
-from brokerages.errors import BrokerError, SessionExpired
+from brokerages.errors import BrokerError, Refused, SessionExpired
 from brokerages.events import session_opened
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.registry import adapter_class
@@ -31,9 +31,18 @@ from brokerages.types import SessionToken
 State = BrokerSession.State
 
 
-def session_open(*, user_id: UUID, connection_id: UUID, grant: str | None = None) -> BrokerSession:
+def session_open(
+    *,
+    user_id: UUID,
+    connection_id: UUID,
+    grant: str | None = None,
+    same_account: bool = False,
+) -> BrokerSession:
     """Log in at the broker with the stored credentials and, where it gives one, the ``grant`` of
     its redirect.
+
+    ``same_account``: the grant came from outside, so it has to be of the account at the broker that
+    the connection had before, if it had one.
 
     Raises:
         NotFound: no such connection of this user.
@@ -41,6 +50,15 @@ def session_open(*, user_id: UUID, connection_id: UUID, grant: str | None = None
     """
     connection = connection_get(user_id=user_id, connection_id=connection_id)
     token = adapter_without_session(connection).open_session(grant)
+    if same_account:
+        before = BrokerSession.objects.filter(connection=connection).first()
+        accounts = {before.broker_user_id if before else "", token.broker_user_id} - {""}
+        if len(accounts) > 1:
+            raise Refused(
+                "The login was of another account at the broker. Connect that one by itself.",
+                broker=connection.broker,
+                code="other_account",
+            )
     return _store_token(connection, token)
 
 
