@@ -25,6 +25,7 @@ from brokerages.base import (
 )
 from brokerages.errors import OrderNotFound, OutcomeUnknown, Refused, SessionExpired
 from brokerages.types import (
+    ZERO,
     Candle,
     CandleInterval,
     FillReport,
@@ -100,6 +101,7 @@ class ZerodhaAdapter(BrokerAdapter):
         estimates_margin=True,
         after_market_orders=True,
         iceberg_orders=True,
+        market_protection=True,
         signs_postbacks=True,
         sends_postbacks=True,
         pace=PACE,
@@ -318,6 +320,8 @@ class ZerodhaAdapter(BrokerAdapter):
         """
         from brokerages.adapters.zerodha.client import wire_number
 
+        if not requests:
+            return Margin(ZERO, ZERO)
         orders = [portfolio.margin_order(request) for request in requests]
         for order in orders:
             order |= {name: wire_number(order[name]) for name in ("price", "trigger_price")}

@@ -495,6 +495,7 @@ def test_margins_and_charges(adapter: ZerodhaAdapter):
     two = adapter.estimate_margin([limit("100"), limit("95.05", "LIMIT000000000000002")])
     assert two.required == Decimal("1950.50")
     assert two.charges is not None
+    assert adapter.estimate_margin([]).required == 0
 
 
 def test_accounts_do_not_see_each_other(
