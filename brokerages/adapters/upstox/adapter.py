@@ -113,6 +113,7 @@ class UpstoxAdapter(BrokerAdapter):
         estimates_margin=True,
         after_market_orders=True,
         iceberg_orders=False,
+        market_protection=True,
         sends_postbacks=True,
         signs_postbacks=False,
         opens_by_approval=True,

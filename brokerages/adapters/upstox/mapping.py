@@ -83,12 +83,12 @@ EXCHANGES = {
 }
 EQUITY_SEGMENTS = {Exchange.NSE: "NSE_EQ", Exchange.BSE: "BSE_EQ"}
 INDEX_SEGMENTS = {Exchange.NSE: "NSE_INDEX", Exchange.BSE: "BSE_INDEX"}
-# Index keys keep the exchange's spelling; a key that differs from it by more than capitals comes
-# from the instrument list.
+# Index keys keep the exchange's own spelling. For any other index the key comes from the list.
 INDEX_NAMES = {
     "NIFTY 50": "Nifty 50",
     "NIFTY BANK": "Nifty Bank",
     "NIFTY FIN SERVICE": "Nifty Fin Service",
+    "NIFTY MID SELECT": "NIFTY MID SELECT",
     "INDIA VIX": "India VIX",
     "SENSEX": "SENSEX",
     "BANKEX": "BANKEX",

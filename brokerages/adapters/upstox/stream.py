@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import queue
 import random
+import ssl
 import threading
 import time
 import uuid
@@ -284,7 +285,10 @@ class _Line:
 
 
 def _connect(address: str, patience: Patience) -> Any:
-    """Connect, with pings of our own: a connection without pongs is dead."""
+    """Connect, with pings of our own: a connection without pongs is dead. Certificates are checked
+    against the authorities that the SDK's requests go by.
+    """
+    import certifi
     from websockets.frames import Frame, Opcode
     from websockets.sync.client import ClientConnection, connect
 
@@ -299,8 +303,10 @@ def _connect(address: str, patience: Patience) -> Any:
                 self.pinged |= isinstance(event, Frame) and event.opcode is Opcode.PING
             super().process_event(event)
 
+    safe = address.startswith("wss:")
     return connect(
         address,
+        ssl=ssl.create_default_context(cafile=certifi.where()) if safe else None,
         open_timeout=patience.opening,
         ping_interval=patience.beat,
         ping_timeout=patience.beat,
