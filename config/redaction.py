@@ -33,6 +33,8 @@ SHAPES = [
     re.compile(r"(?<=bearer )[A-Za-z0-9._~+/-]{8,}=*", re.I),
     re.compile(r"(?<=basic )[A-Za-z0-9+/]{8,}=*", re.I),
     re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),  # user:password@ in an address
+    # What a broker's redirect carries, where it stands in an address.
+    re.compile(r"(?P<lead>[?&](?:code|state|request_token)=)[^&\s#\"'\\]+"),
     re.compile(r"(?P<lead>/webhooks/[a-z0-9_-]+/)[^/\s?#\"']+"),  # where a broker posts
     # Long hex or base64 a few words after a telling one: "the new secret is 9f86d0..."
     re.compile(
@@ -42,7 +44,7 @@ SHAPES = [
     ),
 ]
 QUICK = re.compile(
-    r"token|secret|key|passw|passphrase|otp|pin|authoriz|cookie|checksum|session|recovery|eyJ|gAAAA|bearer|basic|://|/webhooks/",
+    r"token|secret|key|passw|passphrase|otp|pin|authoriz|cookie|checksum|session|recovery|eyJ|gAAAA|bearer|basic|://|/webhooks/|[?&](?:code|state)=",
     re.I,
 )
 

@@ -28,6 +28,8 @@ HEX = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
         ('{"otp": "123456", "email": "a@b.in"}', "123456"),
         ('{"password": "with \\" quote"}', "quote"),
         ("GET /callback?status=ok&request_token=AbC123xyz&action=login", "AbC123xyz"),
+        ("GET /api/v1/connections/callback/upstox?code=mk404x7&state=s1", "mk404x7"),
+        ("GET /api/v1/connections/callback/upstox?code=c1&state=n0nce.1vb.sig", "n0nce.1vb.sig"),
         ("mpin: 4321", "4321"),
         ("x-api-key: sk_live_0001", "sk_live_0001"),
         ("redis://:s3cr3tpass@cache:6379/0", "s3cr3tpass"),
