@@ -11,8 +11,8 @@ What the SDK does by itself, and what is done about it here:
 - its models refuse words that they do not know, and read numbers as floats: answers are taken raw
   and read by `values.read_json`.
 
-Connections are kept and shared by the adapters of a process; after a pause they are not trusted any
-more, as the other side may have closed them without our having heard of it.
+Connections are kept and shared by the adapters of a process, but not for long, and not beyond a
+pause: the other side may have closed them without our having heard of it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ ASSETS = "https://assets.upstox.com"
 CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 ANSWER_SECONDS = 15.0  # from the head of an answer to its last byte
 ASSET_SECONDS = 120.0
-FRESH_SECONDS = 20.0  # a kept connection is used again within this time
+# Kept connections are used again within this time of the last request, and of the first.
+FRESH_SECONDS, KEPT_SECONDS = 20.0, 60.0
+MOST_KEPT = 64  # to one host
 MAX_ANSWER = 64 * 1024 * 1024
 API_VERSION = "2.0"
 
@@ -233,7 +235,8 @@ def _pool(made: Any) -> Any:
     class Pool(urllib3.PoolManager):
         def __init__(self, **settings: Any) -> None:
             super().__init__(num_pools=8, **settings)
-            self._lock, self._used_at = threading.Lock(), time.monotonic()
+            self._lock = threading.Lock()
+            self._made_at = self._used_at = time.monotonic()
 
         def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> Any:  # type: ignore[override]
             self._forget_stale()
@@ -267,10 +270,13 @@ def _pool(made: Any) -> Any:
         def _forget_stale(self) -> None:
             with self._lock:
                 now = time.monotonic()
-                stale, self._used_at = now - self._used_at > FRESH_SECONDS, now
+                paused = now - self._used_at > FRESH_SECONDS
+                if stale := paused or now - self._made_at > KEPT_SECONDS:
+                    self._made_at = now
+                self._used_at = now
             if stale:
                 self.clear()
 
     settings = dict(made.connection_pool_kw)
-    settings.pop("retries", None)
+    settings["maxsize"] = MOST_KEPT
     return Pool(**settings)

@@ -157,14 +157,15 @@ def test_answer_that_drips_for_too_long_is_given_up(desk, adapter, monkeypatch):
     assert desk.server.recorder.count(PLACE) == 1
 
 
-def test_connection_is_not_trusted_after_a_pause(desk, adapter, monkeypatch):
-    """A kept connection may have been closed by the other side: after a pause a new one is made."""
+@pytest.mark.parametrize("limit", ["FRESH_SECONDS", "KEPT_SECONDS"])
+def test_connection_is_not_trusted_for_long(desk, adapter, monkeypatch, limit):
+    """A kept connection may have been closed by the other side: a new one is made in time."""
     adapter.fetch_profile()
     pool = adapter._client._client.rest_client.pool_manager
     kept = pool.connection_from_url(desk.server.url)
     adapter.fetch_profile()
     assert pool.connection_from_url(desk.server.url) is kept
-    monkeypatch.setattr(client, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(client, limit, 0)
     adapter.fetch_profile()
     assert pool.connection_from_url(desk.server.url) is not kept
 
