@@ -1,40 +1,44 @@
-"""Logging in at a broker's page over HTTP: where to go, and where its user is sent back to."""
+"""Logging in at a broker's own page, and coming back from there, over HTTP."""
 
 from __future__ import annotations
 
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.urls import reverse
-from drf_spectacular.types import OpenApiTypes
+from django.shortcuts import redirect
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.principals import Principal
 from audit.openapi import errors
 from brokerages import serializers as shapes
-from brokerages import services
 from brokerages.api import BROKER_ERRORS, CONNECTION, CONNECTIONS, OwnApi
 from brokerages.errors import BrokerError
-from brokerages.models import BrokerLogin
-from brokerages.problems import BrokerageError, LoginRefused, NotFound
+from brokerages.problems import InvalidLogin, NotFound
 from brokerages.registry import BROKER_NAMES
-from brokerages.selectors import connection_get
-from brokerages.services.logins import STATE_LENGTH
+from brokerages.services import logins
 
-GRANT_LENGTH = 2000
-# What brokers call what the platform exchanges for a session.
-GRANTS = ("request_token", "code", "auth_code", "tokenId")
+GRANTS = ("request_token", "code")  # what brokers call what their redirect carries
+LONGEST_GRANT = 4096
+PAGE = "text/html"
 
 
 class LoginUrlOutput(serializers.Serializer):
-    url = serializers.URLField(help_text="Open it in the user's browser.")
-    expires_at = serializers.DateTimeField(help_text="Until then the way back is open, once.")
+    url = serializers.CharField(help_text="Open it in a browser.")
+    expires_at = serializers.DateTimeField(help_text="The way back is open until then, once.")
+
+
+class SessionRequestOutput(serializers.Serializer):
+    expires_at = serializers.DateTimeField(
+        allow_null=True, help_text="Until when the user may approve; null where it is not said."
+    )
 
 
 class ConnectionLoginUrlApi(OwnApi):
@@ -45,18 +49,15 @@ class ConnectionLoginUrlApi(OwnApi):
         responses={
             200: LoginUrlOutput,
             **errors(
-                401,
-                404,
-                s409=BROKER_ERRORS["s409"],
-                s422="`no_login_page`: open the session with the credentials; or the stored "
-                "credentials cannot be used.",
+                401, 404, s422="`not_supported`: this broker has no login page; open the session."
             ),
         },
         examples=[
             OpenApiExample(
                 "Zerodha",
                 {
-                    "url": "https://kite.zerodha.com/connect/login?v=3&api_key=your-api-key",
+                    "url": "https://kite.zerodha.com/connect/login?v=3&api_key=your-api-key"
+                    "&redirect_params=state%3D...",
                     "expires_at": "2026-11-23T04:10:00Z",
                 },
                 response_only=True,
@@ -64,95 +65,123 @@ class ConnectionLoginUrlApi(OwnApi):
         ],
     )
     def get(self, request: Request, connection_id: UUID) -> Response:
-        """The broker sends the user back to the platform, which opens the session."""
-        principal = getattr(request._request, "principal", None)
-        started_in = BrokerLogin.StartedIn.BROWSER if principal else BrokerLogin.StartedIn.API
-        url, expires_at = services.login_start(
-            user_id=self.user_id(request),
-            connection_id=connection_id,
-            started_in=started_in,
-            login_session_id=request.user.session_id,  # type: ignore[union-attr]
-        )
-        return Response(
-            LoginUrlOutput({"url": url, "expires_at": expires_at}).data,
-            headers={"Cache-Control": "no-store"},
-        )
+        """The broker sends the browser back to `/connections/callback/{broker}`, which opens the
+        session. Each answer is good for one login.
+        """
+        principal = cast(Principal, request.user)
+        started = logins.login_start(principal=principal, connection_id=connection_id)
+        return Response({"url": started.url, "expires_at": started.expires_at})
+
+
+class ConnectionSessionRequestApi(OwnApi):
+    @extend_schema(
+        operation_id="connections_session_request",
+        tags=CONNECTIONS,
+        summary="Have the broker ask its user to approve a session",
+        request=None,
+        responses={
+            202: SessionRequestOutput,
+            **errors(
+                401,
+                404,
+                s409=BROKER_ERRORS["s409"],
+                s422="`approval_not_supported`, or the broker refused.",
+                s502=BROKER_ERRORS["s502"],
+                s503=BROKER_ERRORS["s503"],
+            ),
+        },
+        examples=[
+            OpenApiExample("Asked", {"expires_at": "2026-11-23T22:00:00Z"}, response_only=True)
+        ],
+    )
+    def post(self, request: Request, connection_id: UUID) -> Response:
+        """The user approves it in the broker's app. The broker then posts the session to the
+        connection's postback address, which has to be entered there as the app's notifier.
+        """
+        until = logins.session_request(user_id=self.user_id(request), connection_id=connection_id)
+        return Response({"expires_at": until}, status=202)
+
+
+def _parameter(name: str, text: str) -> OpenApiParameter:
+    return OpenApiParameter(name, str, OpenApiParameter.QUERY, description=text)
+
+
+class OneRenderer(BaseContentNegotiation):
+    """Browsers need not name JSON: they get a redirect."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], renderers[0].media_type
 
 
 class LoginCallbackApi(APIView):
-    """Open to everybody: what comes is proved by its state, and by the browser where it began."""
-
-    authentication_classes = ()
-    permission_classes = ()
+    permission_classes = [AllowAny]
+    content_negotiation_class = OneRenderer
 
     @extend_schema(
         operation_id="connections_callback",
         tags=CONNECTIONS,
-        summary="Where a broker sends its user back after a login",
+        summary="Back from the broker's login page",
         parameters=[
-            OpenApiParameter("broker", OpenApiTypes.STR, OpenApiParameter.PATH),
-            OpenApiParameter("state", OpenApiTypes.STR, required=True, description="Of the login."),
-            OpenApiParameter("request_token", OpenApiTypes.STR, description="Zerodha's grant."),
-            OpenApiParameter("code", OpenApiTypes.STR, description="Upstox's grant."),
+            _parameter("state", "As it was in the address of the login."),
+            _parameter("request_token", "Of Zerodha's redirect."),
+            _parameter("status", "Of Zerodha's redirect: `success`, else the login failed."),
+            _parameter("code", "Of Upstox's redirect."),
         ],
         responses={
             200: shapes.ConnectionOutput,
-            302: OpenApiResponse(description="A browser goes on to the brokers' page."),
+            302: OpenApiResponse(description="To the dashboard, for a browser."),
             **errors(
-                s400="A parameter is missing or wrong.",
-                s403="`login_refused`: the state was used, has expired, or is another user's.",
-                s404="No such broker.",
+                401,
+                404,
+                s400="`invalid_login`: the state is not one of ours, was used, is too old, or is "
+                "another user's. `login_cancelled`: there is no grant.",
                 **BROKER_ERRORS,
             ),
         },
         examples=[CONNECTION],
-        auth=[],
     )
     def get(self, request: Request, broker: str) -> HttpResponseBase:
-        """A browser is led on to the dashboard; others get the connection."""
-        wants_page = "text/html" in request.META.get("HTTP_ACCEPT", "")
+        """The broker sends the user's browser here. A login that was started in a browser is
+        finished in that user's browser only; one that was started by a client of the API needs no
+        sign-in here, and is refused to anybody else's.
+        """
+        response = self._answer(request, broker)
+        response["Referrer-Policy"] = "no-referrer"
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def _answer(self, request: Request, broker: str) -> HttpResponseBase:
+        if broker not in BROKER_NAMES:
+            raise NotFound("No such broker.")
+        query = request.query_params
+        state = query.get("state", "")
+        asker = cast(Principal, request.user) if request.user.is_authenticated else None
+        in_browser = PAGE in request.headers.get("Accept", "")
         try:
-            connection_id, user_id = _finish(request, broker)
-        except (BrokerError, BrokerageError) as e:
-            if not wants_page:
+            connection, session = logins.login_finish(
+                broker=broker, state=state, grant=_grant(query), asker=asker
+            )
+        except (InvalidLogin, BrokerError) as e:
+            if not in_browser:
                 raise
-            messages.error(request._request, f"The login did not succeed: {e.message}")
-            return _on(request)
-        if wants_page:
-            label = connection_get(user_id=user_id, connection_id=connection_id).label
-            messages.success(request._request, f"{label} is logged in.")
-            return _on(request)
-        connection = connection_get(user_id=user_id, connection_id=connection_id)
+            messages.error(request._request, e.message)
+            mine = logins.login_connection(broker, state) if asker else None
+            if mine is None:
+                return redirect("pages:connections")
+            return redirect("pages:connection-login", mine)
+        if in_browser:
+            messages.success(request._request, f"{connection.label} is logged in.")
+            return redirect("pages:connections")
+        connection.session = session
         return Response(shapes.ConnectionOutput(connection).data)
 
 
-def _finish(request: Request, broker: str) -> tuple[UUID, UUID]:
-    if broker not in BROKER_NAMES:
-        raise NotFound("There is no such broker.")
-    query = request.query_params
-    state = query.get("state", "")
-    if not 0 < len(state) <= STATE_LENGTH:
-        raise ValidationError({"state": ["This is needed, as the login's address had it."]})
-    grant = next((query[name] for name in GRANTS if query.get(name)), "")
-    if not grant or query.get("status", "success") != "success":
-        services.login_cancelled(broker=broker, state=state)
-        raise LoginRefused(
-            "The broker sent back no login. If it was cancelled there, start it again.",
-            code="login_cancelled",
-        )
-    if len(grant) > GRANT_LENGTH:
-        raise ValidationError({"code": ["This is too long to be a broker's."]})
-    principal = getattr(request._request, "principal", None)
-    connection, _ = services.login_finish(
-        broker=broker,
-        state=state,
-        grant=grant,
-        browser_user_id=principal.id if principal else None,
-    )
-    return connection.pk, connection.user_id
-
-
-def _on(request: Request) -> HttpResponseRedirect:
-    answer = HttpResponseRedirect(reverse("pages:connections"))
-    answer["Referrer-Policy"] = "no-referrer"  # the address has the grant in it
-    return answer
+def _grant(query: Any) -> str:
+    """Return what the redirect carries; nothing where it says that the login failed."""
+    if query.get("error") or query.get("status", "success") != "success":
+        return ""
+    grant = next((found for name in GRANTS if (found := query.get(name))), "")
+    return grant if len(grant) <= LONGEST_GRANT and "\x00" not in grant else ""

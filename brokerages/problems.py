@@ -38,10 +38,20 @@ class ConnectionConflict(BrokerageError):
     code = "connection_conflict"
 
 
-class LoginRefused(BrokerageError):
-    """A login at a broker came back in a way that proves nothing."""
+class InvalidLogin(BrokerageError):
+    """The way back from a broker's login page leads nowhere. Which of the reasons it is, is not
+    told: the address may be in other hands.
+    """
 
-    code = "login_refused"
+    code = "invalid_login"
+
+    def __init__(
+        self,
+        message: str = "This login is not known here, was used, or is too old. Start it again.",
+        *,
+        code: str = "",
+    ) -> None:
+        super().__init__(message, code=code)
 
 
 class NoConnection(ConnectionConflict):

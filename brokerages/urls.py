@@ -15,6 +15,11 @@ urlpatterns = [
     path(f"{ONE}/session", api.ConnectionSessionApi.as_view(), name="session"),
     path(f"{ONE}/session/check", api.ConnectionSessionCheckApi.as_view(), name="session-check"),
     path(f"{ONE}/postback", postback_api.ConnectionPostbackApi.as_view(), name="postback"),
+    path(
+        f"{ONE}/session/request",
+        login_api.ConnectionSessionRequestApi.as_view(),
+        name="session-request",
+    ),
     path(f"{ONE}/login-url", login_api.ConnectionLoginUrlApi.as_view(), name="login-url"),
     path(
         "connections/callback/<slug:broker>",

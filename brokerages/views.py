@@ -17,9 +17,10 @@ from brokerages import selectors, services
 from brokerages.base import BrokerAdapter, SessionRenewal
 from brokerages.errors import BrokerError
 from brokerages.forms import ConnectForm, LoginForm
-from brokerages.models import BrokerConnection, BrokerLogin, BrokerSession
+from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.problems import BrokerageError, NotFound
 from brokerages.registry import BROKER_NAMES, adapter_class
+from brokerages.services import logins
 from brokerages.services.postbacks import sends_postbacks
 
 UNPROCESSABLE = 422
@@ -171,15 +172,10 @@ def login(request: HttpRequest, connection_id: UUID) -> HttpResponseBase:
 
 def _login_address(request: HttpRequest, connection: BrokerConnection) -> str:
     try:
-        url, _ = services.login_start(
-            user_id=connection.user_id,
-            connection_id=connection.pk,
-            started_in=BrokerLogin.StartedIn.BROWSER,
-            login_session_id=request.principal.session_id,  # type: ignore[attr-defined]
-        )
+        principal = request.principal  # type: ignore[attr-defined]
+        return logins.login_start(principal=principal, connection_id=connection.pk).url
     except BrokerError:  # its secrets cannot be read
         return ""
-    return url
 
 
 def _brokers() -> list[dict[str, Any]]:

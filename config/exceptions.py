@@ -35,7 +35,7 @@ HTTP_STATUS: dict[type[Exception], int] = {
     accounts.errors.Busy: 503,
     brokerages.problems.BrokerageError: 422,
     brokerages.problems.NotFound: 404,
-    brokerages.problems.LoginRefused: 403,
+    brokerages.problems.InvalidLogin: 400,
     brokerages.problems.ConnectionConflict: 409,
     brokerages.errors.SessionExpired: 409,  # the user has to log in at the broker again
     brokerages.errors.Refused: 422,

@@ -10,7 +10,6 @@ from brokerages.services.connections import (
     connection_update,
 )
 from brokerages.services.funds import funds_latest
-from brokerages.services.logins import login_cancelled, login_finish, login_start
 from brokerages.services.sessions import session_check, session_close, session_open, sessions_expire
 
 __all__ = [
@@ -21,9 +20,6 @@ __all__ = [
     "connection_set_default",
     "connection_update",
     "funds_latest",
-    "login_cancelled",
-    "login_finish",
-    "login_start",
     "provide_quotes",
     "provide_sessions",
     "session_check",
