@@ -16,7 +16,7 @@ from growwapi.groww.proto.stock_orders_socket_response_pb2 import OrderDetailsBr
 from growwapi.groww.proto.stocks_socket_response_pb2 import StocksSocketResponseProtoDto
 
 from brokerages.adapters.groww.answers import BROKER
-from brokerages.adapters.groww.mapping import status_of, venue_of
+from brokerages.adapters.groww.mapping import CHANGING, status_of, venue_of
 from brokerages.adapters.groww.market import LEVELS, feed_token
 from brokerages.errors import NotSupported
 from brokerages.types import (
@@ -27,12 +27,14 @@ from brokerages.types import (
     OrderReport,
     Quote,
     QuoteDepth,
+    ReportedStatus,
     Tick,
 )
 
 logger = logging.getLogger(__name__)
 
 ORDERS = ("stocks/order/updates.apex.", "stocks_fo/order/updates.apex.")
+ENDS = frozenset({ReportedStatus.CANCELLED, ReportedStatus.REJECTED})
 FOUR = Decimal("0.0001")
 PAISE = Decimal(100)
 _FOLDERS = {"CASH": "eq", "FNO": "fo"}
@@ -77,7 +79,8 @@ def tick_subjects(instrument: InstrumentRef, depth: QuoteDepth) -> list[str]:
 
 
 def order_events(data: bytes, now: datetime) -> list[OrderReport | OrderHint]:
-    """Read an order update. It has no reference of ours and no time.
+    """Read an order update: what it says and, where it has to be read further (fills, or an end
+    that must not be missed), which order. It has no reference of ours and no time.
 
     Raises:
         ValueError: it is none.
@@ -96,10 +99,10 @@ def order_events(data: bytes, now: datetime) -> list[OrderReport | OrderHint]:
         reported_at=now,
         message=row.remark,
         exchange_order_id=row.exchangeOrderId,
-        quantity=row.qty or None,
+        quantity=row.qty or None if status != CHANGING else None,
         raw={"feed": "order", "status": status, "filled": filled},
     )
-    if not filled:
+    if not filled and report.status not in ENDS:
         return [report]
     return [report, OrderHint(row.growwOrderId, dedupe_key=f"{status}:{filled}")]
 

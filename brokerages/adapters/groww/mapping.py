@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from brokerages.adapters.groww.answers import BROKER
 from brokerages.errors import InvalidOrder, NotSupported, OrderNotFound
@@ -82,6 +82,7 @@ STATUSES = {
     "REJECTED": S.REJECTED,
     "FAILED": S.REJECTED,
 }
+CHANGING = "MODIFICATION_REQUESTED"
 EXECUTED_TRADES = frozenset({"EXECUTED", "DELIVERY_AWAITED", "COMPLETED"})
 SETTLED = (
     "demat_free_quantity",
@@ -98,6 +99,14 @@ TRADE_PAGE = 25
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REFERENCE = re.compile(r"(?=.{8,20}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+){0,2}")
+
+
+class Terms(NamedTuple):
+    """What a resting order is for; None where it is not known."""
+
+    quantity: int | None = None
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
 
 
 # --- Values ---------------------------------------------------------------------------------------
@@ -264,10 +273,16 @@ def parse_ack(payload: Mapping[str, Any]) -> str:
 
 def parse_order(row: Mapping[str, Any], now: datetime) -> OrderReport:
     """Read an order of the list or the detail. There is no word for a partial fill: it is a resting
-    order with a filled quantity.
+    order with a filled quantity. While a change is under way nobody can tell whether the terms are
+    those before or after it.
     """
     filled = units(row["filled_quantity"])
     times = [row.get("exchange_time"), row.get("created_at")]
+    terms = Terms(
+        units(row["quantity"]), positive(row.get("price")), positive(row.get("trigger_price"))
+    )
+    if row["order_status"] == CHANGING:
+        terms = Terms()
     return OrderReport(
         broker_order_id=parse_ack(row),
         client_order_id=str(row.get("order_reference_id") or ""),
@@ -277,9 +292,9 @@ def parse_order(row: Mapping[str, Any], now: datetime) -> OrderReport:
         reported_at=max((moment(at) for at in times if at), default=now),
         message=str(row.get("remark") or ""),
         exchange_order_id=str(row.get("exchange_order_id") or ""),
-        quantity=units(row["quantity"]),
-        price=positive(row.get("price")),
-        trigger_price=positive(row.get("trigger_price")),
+        quantity=terms.quantity,
+        price=terms.price,
+        trigger_price=terms.trigger_price,
         raw=dict(row),
     )
 
@@ -301,7 +316,7 @@ def parse_status(row: Mapping[str, Any], now: datetime) -> OrderReport:
 
 def status_of(word: Any, filled: int, order_type: str) -> ReportedStatus:
     """Return what a status means. A word that we do not know changes nothing."""
-    if word == "MODIFICATION_REQUESTED":
+    if word == CHANGING:
         # In force is what was before; of a stop nobody can tell whether it had been triggered.
         status = S.UNKNOWN if order_type in STOPS and not filled else S.OPEN
     else:

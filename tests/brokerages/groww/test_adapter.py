@@ -239,8 +239,10 @@ def test_interim_statuses(emulator, adapter):
     adapter.modify_order(
         number, OrderChange(11, OrderType.LIMIT, Validity.DAY, Decimal(95)), order()
     )
-    assert adapter.find_order(order()).status is S.OPEN
+    changing = adapter.find_order(order())
+    assert (changing.status, changing.quantity, changing.price) == (S.OPEN, None, None)
     exchange.pass_time(3)
+    assert adapter.find_order(order()).quantity == 11
     adapter.cancel_order(number, order())
     assert adapter.find_order(order()).status is S.PENDING_CANCEL
     exchange.pass_time(3)

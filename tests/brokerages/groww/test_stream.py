@@ -123,6 +123,19 @@ def test_order_updates(emulator, adapter, listen):
     assert listening.next(OrderReport).status is S.CANCELLED
 
 
+def test_the_end_of_an_order_is_told_twice(emulator, adapter, listen):
+    """As a report, which may come before our own number of the order does, and as a hint."""
+    listening = listen()
+    listening.next(StreamUp)
+    resting = order(order_type=OrderType.LIMIT, price=Decimal(95))
+    number = adapter.place_order(resting).broker_order_id
+    emulator.exchange.reject(emulator.dialect.accounts["GR1"], number, "Rejected by the exchange")
+    while (report := listening.next(OrderReport)).status is not S.REJECTED:
+        pass
+    assert report.message == "Rejected by the exchange"
+    assert listening.next() == OrderHint(number, dedupe_key="REJECTED:0")
+
+
 def test_order_updates_of_contracts(emulator, adapter, listen, future):
     emulator.dialect.accounts["GR1"].cash = Decimal(10_000_000)
     listening = listen()
