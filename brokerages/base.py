@@ -118,6 +118,7 @@ class Capabilities:
     estimates_margin: bool = False
     after_market_orders: bool = False
     iceberg_orders: bool = False
+    market_protection: bool = False  # takes how far a MARKET order may move
     signs_postbacks: bool = False
     sends_postbacks: bool = False
     opens_by_approval: bool = False
@@ -151,6 +152,8 @@ class Capabilities:
             return "after_market_not_supported", "This broker takes no after-market orders."
         if request.iceberg_legs and not self.iceberg_orders:
             return "iceberg_not_supported", "This broker takes no iceberg orders."
+        if request.market_protection is not None and not self.market_protection:
+            return "market_protection_not_supported", "This broker takes no market protection."
         return None
 
 

@@ -76,6 +76,7 @@ ROWS: tuple[Row, ...] = (
     ("validities", lambda able: _words(able.validities)),
     ("after-market orders", lambda able: _yes(able.after_market_orders)),
     ("iceberg orders", lambda able: _yes(able.iceberg_orders)),
+    ("market protection", lambda able: _yes(able.market_protection)),
     ("modify", lambda able: _yes(able.can_modify)),
     ("look-up by our tag", lambda able: _yes(able.find_by_client_order_id)),
     ("order pace", _pace),

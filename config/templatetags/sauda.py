@@ -12,6 +12,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from brokerages.registry import UnknownBroker, adapter_class
+
 register = template.Library()
 
 IST = ZoneInfo("Asia/Kolkata")
@@ -32,6 +34,19 @@ STATUS_WORDS = {
     "EXPIRED": ("Expired", "idle"),
     "NOT_PLACED": ("Not placed", "bad"),
 }
+
+
+OFFERS = ("after_market_orders", "iceberg_orders", "market_protection")
+
+
+@register.filter
+def offers(broker: str) -> str:
+    """Return what a broker takes beyond the plain order, by the names of its capabilities."""
+    try:
+        able = adapter_class(broker).capabilities
+    except UnknownBroker:  # of an earlier version
+        return ""
+    return " ".join(name for name in OFFERS if getattr(able, name))
 
 
 def decimal_of(value: Any) -> Decimal | None:

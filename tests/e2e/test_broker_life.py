@@ -365,8 +365,12 @@ def test_triggered_stop_fills(life: Life):
 
 def test_immediate_or_cancel(life: Life):
     life.bench.show("100.00", asks=[("100.00", 4)])
+    terms = {"order_type": "LIMIT", "price": "100.00", "validity": "IOC", "quantity": 10}
+    if "IOC" not in life.offers.validities:
+        assert life.place(422, **terms)["code"] == "validity_not_supported"
+        return
 
-    order = life.place(order_type="LIMIT", price="100.00", validity="IOC", quantity=10)
+    order = life.place(**terms)
 
     order = life.polled(order, "CANCELLED")
     assert order["filled_quantity"] == 4

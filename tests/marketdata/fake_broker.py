@@ -88,6 +88,7 @@ class FakeAdapter(BrokerAdapter):
         estimates_margin=True,
         after_market_orders=True,
         iceberg_orders=True,
+        market_protection=True,
         can_convert_position=True,
     )
     credential_fields = (CredentialField("api_key", "API key"),)

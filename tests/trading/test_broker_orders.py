@@ -164,6 +164,7 @@ def test_variants_that_are_not_read(real, world, terms):
 def test_paper_takes_no_variants(trader, market):
     assert denied(trader.place(after_market=True)) == "after_market_not_supported"
     assert denied(trader.place(iceberg_legs=2)) == "iceberg_not_supported"
+    assert denied(trader.place(market_protection=2)) == "market_protection_not_supported"
 
 
 def test_same_key_with_another_variant_is_another_order(real, world):

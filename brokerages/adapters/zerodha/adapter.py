@@ -178,13 +178,9 @@ class ZerodhaAdapter(BrokerAdapter):
     ) -> OrderAck:
         self._check_id(broker_order_id)
         form = mapping.change_form(change, request)
-        if request.iceberg_legs:
-            broker_order_id = self._live_leg(broker_order_id)
-        return self._acked(
-            Pace.ORDER,
-            lambda kite: kite.modify_order(order_id=broker_order_id, **form),
-            of_order=True,
-        )
+        leg = self._live_leg(broker_order_id) if request.iceberg_legs else broker_order_id
+        self._acked(Pace.ORDER, lambda kite: kite.modify_order(order_id=leg, **form), of_order=True)
+        return OrderAck(broker_order_id)
 
     def cancel_order(self, broker_order_id: str, request: OrderRequest) -> OrderAck:
         self._check_id(broker_order_id)

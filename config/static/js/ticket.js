@@ -103,6 +103,8 @@ class Ticket {
     fields.quantity.value = quantity ?? "";
     fields.price.value = price ?? "";
     fields.trigger_price.value = order?.trigger_price ?? "";
+    fields.after_market.checked = false;
+    fields.iceberg_legs.value = fields.market_protection.value = "";
     setText(this.part("name"), ticker(symbol));
     setText(this.part("exchange"), exchange(symbol));
     for (const radio of $$('[name="side"]', this.form)) radio.disabled = Boolean(order);
@@ -192,6 +194,7 @@ class Ticket {
     if (!hasPrice && !this.ownPrice) fields.price.value = "";
     fields.trigger_price.disabled = !hasTrigger;
     fields.trigger_price.placeholder = hasTrigger ? "" : "Not used";
+    this.vary();
     const quantity = number(this.value("quantity"));
     const lots = this.lot > 1 && quantity ? quantity / this.lot : null;
     setText(this.part("lots"), this.lot > 1 ? `${lots ? `${inr(lots).replace(/\.00$/, "")} × ` : ""}lot of ${qty(this.lot)}` : "");
@@ -199,6 +202,25 @@ class Ticket {
     const verb = this.editing ? "Change" : side === "SELL" ? "Sell" : "Buy";
     setText(this.part("verb"), verb);
     setText(this.part("go"), this.editing ? "Change order" : `${verb}${quantity ? ` ${qty(quantity)}` : ""}`);
+  }
+
+  /** What the chosen broker takes beyond the plain order; a change keeps what the order has. */
+  get offers() {
+    if (this.editing) return [];
+    const chosen = this.fields.connection_id?.selectedOptions?.[0] ?? this.form;
+    return (chosen.dataset.offers ?? "").split(" ").filter((name) => name !== "market_protection" || !this.hasPrice);
+  }
+
+  get hasPrice() {
+    return ["LIMIT", "SL"].includes(this.value("order_type"));
+  }
+
+  /** Only the fields that the broker offers. */
+  vary() {
+    const { offers } = this;
+    const fields = $$("[data-offer]", this.form);
+    for (const field of fields) field.hidden = !offers.includes(field.dataset.offer);
+    this.part("variants").hidden = fields.every((field) => field.hidden);
   }
 
   bestPrice() {
@@ -254,6 +276,12 @@ class Ticket {
     terms.product = this.value("product");
     const connection = this.value("connection_id");
     if (connection) terms.connection_id = connection;
+    const { offers } = this;
+    if (offers.includes("after_market_orders") && this.fields.after_market.checked) terms.after_market = true;
+    const legs = this.value("iceberg_legs");
+    if (offers.includes("iceberg_orders") && legs) terms.iceberg_legs = /^\d+$/.test(legs) ? Number(legs) : legs;
+    const protection = this.value("market_protection");
+    if (offers.includes("market_protection") && protection) terms.market_protection = protection;
     return terms;
   }
 
@@ -359,7 +387,7 @@ class Ticket {
       this.part("outcome-text"),
       order.status === "FILLED"
         ? `${side} ${qty(order.filled_quantity)} ${ticker(order.symbol)} at ₹${inr(order.average_price)}.`
-        : order.status_message || text,
+        : [order.status_message, order.status_advice].filter(Boolean).join(" ") || text,
     );
     setText(this.part("o-filled"), `${qty(order.filled_quantity)} of ${qty(order.quantity)}`);
     setText(this.part("o-average"), inr(order.average_price));
