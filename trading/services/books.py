@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 import audit.services
+from audit.ids import uuid7_at
 from brokerages.errors import BrokerError
 from brokerages.registry import is_venue
 from brokerages.services import adapter_for
@@ -43,9 +44,12 @@ def connections_reconcile() -> int:
     woken: a broker that hangs must not hold up the others.
     """
     changed = 0
-    expected = Order.objects.filter(_expected(timezone.now()))
-    connections = list(expected.values_list("connection_id", flat=True).distinct())
-    for connection_id in connections:
+    connections = {
+        connection_id
+        for orders in _expected()
+        for connection_id in orders.values_list("connection_id", flat=True).distinct()
+    }
+    for connection_id in sorted(connections):
         if len(connections) > 1 and wake_reconcile(connection_id, commands=False):
             continue
         changed += connection_poll(connection_id)
@@ -70,18 +74,22 @@ def connection_reconcile(connection_id: UUID) -> int:
     """Apply the broker's books to one connection, if they may say anything new; return how many
     orders it moved.
     """
-    if not Order.objects.filter(_expected(timezone.now()), connection_id=connection_id).exists():
+    if not any(orders.filter(connection_id=connection_id).exists() for orders in _expected()):
         return 0
     return books_apply(connection_id)
 
 
-def _expected(now: datetime) -> Q:
-    """Return which orders a book may say something new of: those that are live at a broker, and
-    those of today that were given up.
+def _expected() -> tuple[QuerySet[Order], QuerySet[Order]]:
+    """Return the orders that a book may say something new of: those that are live at a broker, and
+    those of the last day that were given up.
     """
-    live = ~Q(status__in=[s.value for s in CLOSED]) & ~Q(broker_order_id="")
-    given_up = Q(status=OrderStatus.NOT_PLACED, closed_at__gte=now - timedelta(days=1))
-    return (live & ~Q(status_code=UNVERIFIED)) | given_up
+    live = (
+        Order.objects.exclude(status__in=[s.value for s in CLOSED])
+        .exclude(broker_order_id="")
+        .exclude(status_code=UNVERIFIED)
+    )
+    lately = uuid7_at(timezone.now() - timedelta(days=1))  # their ids are in the order of time
+    return live, Order.objects.filter(pk__gte=lately, status=OrderStatus.NOT_PLACED)
 
 
 def books_apply(connection_id: UUID) -> int:
