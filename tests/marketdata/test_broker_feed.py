@@ -19,9 +19,8 @@ from django.utils import timezone
 
 from accounts.models import User
 from brokerages.adapters.zerodha.adapter import ZerodhaAdapter
-from brokerages.base import AdapterContext
 from brokerages.models import BrokerConnection, BrokerSession
-from brokerages.services import adapters, connection_create
+from brokerages.services import connection_create
 from brokerages.services.sessions import _store_token
 from brokerages.types import SessionToken
 from marketdata import broker_refs, selectors
@@ -42,17 +41,14 @@ SHARES = ("RELIANCE", "INFY")
 
 
 @pytest.fixture
-def kite(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
+def kite(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[EmulatorServer]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     exchange = Exchange(clock=Clock(datetime.now(IST)))
     with EmulatorServer(Zerodha(exchange, heartbeat=0.2)) as emulator:
         emulator.dialect.limiter.on = False
-        endpoints = {"api": emulator.url, "login": emulator.url, "stream": emulator.ws_url}
-
-        def context(**parts: Any) -> AdapterContext:
-            return AdapterContext(**{**parts, "endpoints": endpoints})
-
-        monkeypatch.setattr(adapters, "AdapterContext", context)
+        settings.BROKER_ENDPOINTS = {
+            "zerodha": {"api": emulator.url, "login": emulator.url, "stream": emulator.ws_url}
+        }
         yield emulator
 
 

@@ -20,9 +20,8 @@ from django.db import connection as database
 from django.utils import timezone
 
 from accounts.models import User
-from brokerages.base import AdapterContext
 from brokerages.models import BrokerConnection, BrokerSession
-from brokerages.services import adapter_for, adapters, connection_create
+from brokerages.services import adapter_for, connection_create
 from brokerages.services.sessions import _store_token
 from brokerages.types import SessionToken
 from marketdata.models import Instrument
@@ -113,18 +112,15 @@ class Trader:
 
 
 @pytest.fixture
-def market(transactional_db: None, kite: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def market(transactional_db: None, kite: EmulatorServer, settings: Any) -> None:
     Instrument.objects.create(
         exchange="NSE", segment="EQUITY", symbol="RELIANCE", name="RELIANCE", kind="EQ",
         tick_size="0.05", reference_price="100", exchange_token="2885",
     )  # fmt: skip
     kite.exchange.show("NSE:RELIANCE", 100)
-    endpoints = {"api": kite.url, "login": kite.url, "stream": kite.ws_url}
-
-    def context(**parts: Any) -> AdapterContext:
-        return AdapterContext(**{**parts, "endpoints": endpoints})
-
-    monkeypatch.setattr(adapters, "AdapterContext", context)
+    settings.BROKER_ENDPOINTS = {
+        "zerodha": {"api": kite.url, "login": kite.url, "stream": kite.ws_url}
+    }
 
 
 @pytest.fixture
@@ -331,6 +327,44 @@ def test_two_share_the_connections_and_one_takes_over(trader: Trader, streams: A
     order = trader.place()
     trader.fill(order, 10)
     until(lambda: status(order) == ("FILLED", 10))
+
+
+def test_the_command_ends_when_told_and_loads_no_sdk_before_it_needs_one(market: None):
+    """No broker session is open: nothing of any broker's SDK is loaded."""
+    name = database.settings_dict["NAME"]
+    script = (
+        "import sys, django; django.setup()\n"
+        "from django.core.management import call_command\n"
+        "from django.db import connection\n"
+        f"connection.settings_dict['NAME'] = {name!r}\n"
+        "call_command('run_order_stream')\n"
+        "sdks = {'kiteconnect', 'upstox_client', 'growwapi', 'nats', 'twisted'}\n"
+        "print(sorted(sdks & sys.modules.keys()))\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=django_settings.BASE_DIR,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings.test"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout.readline().strip() == "Order streams: following."
+        until(lambda: _lock_holders() == 1)
+        child.send_signal(signal.SIGTERM)
+        output, _ = child.communicate(timeout=20)
+        assert output.splitlines() == ["Order streams: stopped.", "[]"]
+        assert child.returncode == 0
+        assert _lock_holders() == 0
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _lock_holders() -> int:
+    with database.cursor() as cursor:
+        cursor.execute(stream_shards._COUNT, [stream_shards._CLASS, stream_shards._PRESENT])
+        return cursor.fetchone()[0]
 
 
 def test_a_process_that_is_killed_frees_its_shards(market: None):
