@@ -42,8 +42,8 @@ def application() -> Any:
         def principal(self, kind: str, value: str) -> Any:
             return SimpleNamespace(id=uuid5(NAMESPACE_URL, value))
 
-        def known(self, symbols: Iterable[str]) -> list[str]:
-            return list(symbols)
+        def names(self, user_id: str, symbols: Iterable[str]) -> dict[str, str]:
+            return {symbol: symbol for symbol in symbols}
 
         def ticks(self, symbols: Iterable[str]) -> dict[str, bytes]:
             return {}
