@@ -298,7 +298,7 @@ def test_iceberg_is_one_order_with_all_its_fills(kite: EmulatorServer, adapter: 
     assert {(f.broker_order_id, f.client_order_id) for f in fills} == {(number, TAG)}
 
     change = OrderChange(1000, OrderType.LIMIT, Validity.DAY, Decimal(99))
-    adapter.modify_order(number, change, request)
+    assert adapter.modify_order(number, change, request).broker_order_id == number
     (leg,) = [row for row in kite.exchange.orders if row.alive]  # the third of the four
     assert (leg.quantity, leg.price) == (250, 99)
     with pytest.raises(NotSupported):
