@@ -1,14 +1,15 @@
-"""What the paper broker needs from above. The app that has it registers it here when it starts.
+"""What this app needs from above. The app that has it registers it here when it starts.
 
-`brokerages` may not import `marketdata`; so the latest quotes and the hours of the exchanges come
-in through these functions.
+`brokerages` may not import `marketdata` or `trading`; so the latest quotes, the hours of the
+exchanges, and the way to a user's notifications come in through these functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import UUID
 
 from django.conf import settings
 
@@ -16,6 +17,8 @@ from brokerages.base import next_midnight
 from brokerages.types import InstrumentRef, Quote
 
 QuoteReader = Callable[[InstrumentRef], Quote | None]
+# user, kind, title, text, data: the object that it is about
+Notifier = Callable[[UUID, str, str, str, dict[str, Any]], None]
 
 
 class SessionReader(Protocol):
@@ -30,6 +33,7 @@ class SessionReader(Protocol):
 
 _quotes: QuoteReader | None = None
 _sessions: SessionReader | None = None
+_notifier: Notifier | None = None
 
 
 def provide_quotes(reader: QuoteReader | None) -> None:
@@ -42,6 +46,18 @@ def provide_sessions(reader: SessionReader | None) -> None:
     """Register who knows the hours of the exchanges. None takes it away again."""
     global _sessions  # noqa: PLW0603 - one reader a process, set once at start
     _sessions = reader
+
+
+def provide_notifier(notifier: Notifier | None) -> None:
+    """Register who notifies users. None takes it away again."""
+    global _notifier  # noqa: PLW0603 - one a process, set once at start
+    _notifier = notifier
+
+
+def notify_user(user_id: UUID, kind: str, title: str, text: str, data: dict[str, Any]) -> None:
+    """Notify a user in the caller's transaction, where somebody does that."""
+    if _notifier is not None:
+        _notifier(user_id, kind, title, text, data)
 
 
 def latest_quote(instrument: InstrumentRef) -> Quote | None:

@@ -40,6 +40,8 @@ SUBJECTS = {
     "reset_password": "Reset your password",
     "password_changed": "Your password was changed",
     "password_removed": "Set a new password",
+    "broker_login_needed": "Log in at your broker again",
+    "broker_renewal_failed": "Your broker session could not be renewed",
     "session_ended": "A sign-in of yours was ended for safety",
 }
 

@@ -5,25 +5,30 @@ kept nowhere.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.utils import timezone
 
 from audit.sql import Statement
 from brokerages import ports
-from brokerages.base import AdapterContext, BrokerAdapter
+from brokerages.base import AdapterContext, BrokerAdapter, SessionRenewal
 from brokerages.crypto import DecryptionError, Place, Sealed, open_secret
 from brokerages.errors import NotSupported, Refused, SessionExpired
 from brokerages.limiter import Pacer, pace_of
 from brokerages.models import BrokerConnection, BrokerSession
-from brokerages.registry import UnknownBroker, adapter_class
-from brokerages.services.guard import paced
+from brokerages.registry import UnknownBroker, adapter_class, is_venue
+from brokerages.services.endings import OVER, session_expired
+from brokerages.services.guard import ended_once, held_back, paced
 from brokerages.services.scrubbing import scrubbed
 from brokerages.types import SessionToken
+
+logger = logging.getLogger(__name__)
 
 SESSION_FIELD = "session"
 CALLBACK = "/api/v1/connections/callback"
@@ -32,7 +37,7 @@ CALLBACK = "/api/v1/connections/callback"
 # logged out since.
 _PARTS = Statement("""
     SELECT c.user_id, c.broker, c.disabled_at,
-        s.state, s.ciphertext, s.key_id, s.expires_at, s.broker_user_id,
+        s.state, s.ciphertext, s.key_id, s.expires_at, s.broker_user_id, s.opened_at,
         k.field, k.ciphertext, k.key_id
     FROM brokerages_brokerconnection c
     LEFT JOIN brokerages_brokersession s ON s.connection_id = c.id
@@ -81,9 +86,10 @@ def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> Brok
     rows = _PARTS.rows([connection_id])
     if not rows:
         raise Refused("The connection does not exist.", broker="", code="no_connection")
-    user_id, broker, disabled_at, state, ciphertext, key_id, expires_at, broker_user_id = rows[0][
-        :8
-    ]
+    (
+        user_id, broker, disabled_at,
+        state, ciphertext, key_id, expires_at, broker_user_id, opened_at,
+    ) = rows[0][:9]  # fmt: skip
     if disabled_at is not None:
         raise Refused("The connection is disabled.", broker=broker, code="connection_disabled")
     try:
@@ -96,7 +102,7 @@ def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> Brok
     try:
         credentials = _credentials(str(user_id), str(connection_id), broker, rows)
         if with_session:
-            _require_open(broker, state, expires_at)
+            _require_open(connection_id, broker, state, expires_at)
             token = SessionToken({}, expires_at, broker_user_id)
             if ciphertext:
                 place = Place(str(user_id), str(connection_id), broker, SESSION_FIELD)
@@ -125,7 +131,24 @@ def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> Brok
         redirect_url=redirect_url(broker),
     )
     adapter = scrubbed(cls(context, credentials, token))
-    return paced(adapter, pace) if isinstance(pace, Pacer) else adapter
+    if isinstance(pace, Pacer):
+        paced(adapter, pace)
+    if with_session and cls.capabilities.session_renewal is not SessionRenewal.NONE:
+        ended_once(
+            adapter,
+            lambda e: note_end(connection_id, message=e.message, opened_at=opened_at),
+        )
+    if not (settings.LIVE_TRADING_ENABLED or is_venue(broker) or context.endpoints.get("api")):
+        held_back(adapter)
+    return adapter
+
+
+def note_end(connection_id: UUID, **what: Any) -> None:
+    """Store that a session is over. The caller learns of it in any case: a failure is logged."""
+    try:
+        session_expired(connection_id, **what)
+    except DatabaseError:
+        logger.exception("the end of the session of connection %s was not stored", connection_id)
 
 
 def _credentials(
@@ -138,10 +161,13 @@ def _credentials(
     }
 
 
-def _require_open(broker: str, state: str | None, expires_at: datetime | None) -> None:
+def _require_open(
+    connection_id: UUID, broker: str, state: str | None, expires_at: datetime | None
+) -> None:
     if state != BrokerSession.State.ACTIVE:
         raise SessionExpired(
             "No broker session is open. Open one first.", broker=broker, code="no_session"
         )
     if expires_at is not None and expires_at <= timezone.now():
-        raise SessionExpired("The broker session has ended.", broker=broker, code="session_expired")
+        note_end(connection_id, message=OVER, foreseen=True)
+        raise SessionExpired(OVER, broker=broker, code="session_expired")

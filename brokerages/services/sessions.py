@@ -13,11 +13,9 @@ from django.utils import timezone
 
 import audit.services
 from brokerages import crypto
-from brokerages.base import SessionRenewal
 from brokerages.errors import BrokerError, Refused, SessionExpired
 from brokerages.events import session_opened
 from brokerages.models import BrokerConnection, BrokerSession
-from brokerages.registry import adapter_class
 from brokerages.selectors import connection_get, session_get, unknown_connection
 from brokerages.services.adapters import (
     SESSION_FIELD,
@@ -26,6 +24,7 @@ from brokerages.services.adapters import (
     place_of,
     token_to_text,
 )
+from brokerages.services.endings import OVER, session_end, session_expired
 from brokerages.types import SessionToken
 
 State = BrokerSession.State
@@ -75,8 +74,8 @@ def session_check(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
         return session
     try:
         adapter_for(connection).check_session()
-    except SessionExpired as e:
-        return _store_end(connection, _ended_state(connection), "session.expired", e.message)
+    except SessionExpired:  # and that is stored by now
+        return session_get(user_id=user_id, connection_id=connection_id)
     BrokerSession.objects.filter(connection=connection).update(checked_at=timezone.now())
     return session_get(user_id=user_id, connection_id=connection_id)
 
@@ -97,7 +96,7 @@ def session_close(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
         adapter_for(connection).close_session()
     except BrokerError as e:
         error = e.message  # ours ends in any case: its token is destroyed
-    return _store_end(connection, State.CLOSED, "session.closed", error)
+    return session_end(connection, State.CLOSED, "session.closed", error)
 
 
 def sessions_expire() -> int:
@@ -106,16 +105,8 @@ def sessions_expire() -> int:
     Returns how many ended. Safe to run twice at once: each row is locked and looked at again.
     """
     overdue = BrokerSession.objects.filter(state=State.ACTIVE, expires_at__lte=timezone.now())
-    ended = 0
-    for session in overdue.select_related("connection"):
-        with transaction.atomic():
-            still = overdue.select_for_update(of=("self",), no_key=True).filter(pk=session.pk)
-            if still.exists():
-                state = _ended_state(session.connection)
-                message = "The broker session has ended."
-                _store_end(session.connection, state, "session.expired", message)
-                ended += 1
-    return ended
+    ids = list(overdue.order_by("expires_at").values_list("connection_id", flat=True))
+    return sum(session_expired(pk, message=OVER, foreseen=True) for pk in ids)
 
 
 def _store_token(connection: BrokerConnection, token: SessionToken) -> BrokerSession:
@@ -152,25 +143,6 @@ def _store_token(connection: BrokerConnection, token: SessionToken) -> BrokerSes
             )
         )
     return session
-
-
-def _store_end(connection: BrokerConnection, state: str, action: str, error: str) -> BrokerSession:
-    with transaction.atomic():
-        session = BrokerSession.objects.select_for_update(of=("self",), no_key=True).get(
-            connection=connection
-        )
-        before = session.state
-        session.state, session.ciphertext, session.key_id = state, "", ""
-        session.closed_at, session.last_error = timezone.now(), error
-        session.save(update_fields=["state", "ciphertext", "key_id", "closed_at", "last_error"])
-        _audit(connection, action, {"state": [before, str(state)]})
-    return session
-
-
-def _ended_state(connection: BrokerConnection) -> str:
-    """Return EXPIRED where a job can open the next one, LOGIN_NEEDED where only the user can."""
-    renewal = adapter_class(connection.broker).capabilities.session_renewal
-    return State.LOGIN_NEEDED if renewal is SessionRenewal.INTERACTIVE else State.EXPIRED
 
 
 def _audit(connection: BrokerConnection, action: str, changes: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ REDIS_URL = servers.redis_database(_given, 2 * _number) if _given else servers.r
 CACHES = caches(servers.redis_database(REDIS_URL, 1))
 
 WAKE_WORKERS = False
+LIVE_TRADING_ENABLED = True  # at brokers that tests play; no connection leaves this machine
 RATELIMIT_ENABLE = False  # counts in Redis would outlive a test; theirs switch it on
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher",  # factories make many users

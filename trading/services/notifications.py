@@ -59,6 +59,15 @@ def order_notify(edit: OrderEdit, kind: str, body: str) -> None:
     push.publish_on_commit([(order.user_id, "notifications", 0, {"notification": shape})])
 
 
+def user_notify(user_id: UUID, kind: str, title: str, body: str, data: dict[str, Any]) -> None:
+    """Add a notification about something else than an order; pushed on commit."""
+    row = Notification.objects.create(
+        user_id=user_id, kind=kind[:32], title=title[:200], body=body, data=data
+    )
+    shape = notification_output(vars(row))
+    push.publish_on_commit([(user_id, "notifications", 0, {"notification": shape})])
+
+
 def order_filled(edit: OrderEdit) -> None:
     order = edit.order
     price = rupees(average(order.fill_value, order.filled_quantity))
