@@ -19,6 +19,7 @@ from brokerages.models import BrokerConnection, InboundEvent
 from brokerages.services import adapter_for, adapters, sessions_expire
 from brokerages.types import OrderRequest as Request
 from brokerages.types import OrderType, Product, Side
+from marketdata.instrument_sync import records_load
 from tests.brokerages.contract.benches import (
     BENCHES,
     REDIRECT,
@@ -33,6 +34,7 @@ from tests.e2e.test_canary import Caller
 from tests.emulators.core.orders import Reason
 from tests.trading.conftest import Market, _fresh_tables, market, work  # noqa: F401 - fixtures
 from trading import tasks
+from trading.models import Order
 from trading.services import inbound
 
 USER = "AB4711"
@@ -192,9 +194,10 @@ def use(caller: Caller, bench: EmulatedBench, connection: BrokerConnection) -> N
 
 
 def trade(caller: Caller, bench: EmulatedBench, connection: BrokerConnection) -> None:
-    """Through the API, and with the adapter where our own list lacks the broker's words."""
+    """Through the API, and with the adapter, whose errors nobody else has cleaned."""
+    records_load(connection.broker, list(adapter_for(connection).fetch_instruments()))
     terms = {"symbol": "NSE:RELIANCE", "side": "BUY", "quantity": 1, "order_type": "LIMIT",
-             "price": "2450.00", "connection_id": str(connection.pk)}  # fmt: skip
+             "price": "100.00", "connection_id": str(connection.pk)}  # fmt: skip
     for kind, options in [("", {}), *FAULTS[:-1]]:
         bench.server.faults.clear()
         if kind:
@@ -211,6 +214,7 @@ def trade(caller: Caller, bench: EmulatedBench, connection: BrokerConnection) ->
             leaks = list(caller.canaries.found_in(f"{e!r} {e.__cause__!r}".encode()))
             assert leaks == [], f"{kind}: {leaks}"
     bench.server.faults.clear()
+    assert Order.objects.exclude(broker_order_id="").exists()
     caller.api("GET", "/orders")
     caller.api("GET", "/notifications")
 
