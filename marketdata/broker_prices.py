@@ -37,7 +37,7 @@ EXTRA_REQUESTS = 8  # spent on finding what a refused batch was refused for
 
 _DEPTHS = (QuoteDepth.LTP, QuoteDepth.OHLC, QuoteDepth.FULL)
 # These are about the session, not about one of the instruments.
-_OF_SESSION = (SessionExpired, PermissionDenied, StaticIpRefused, NotSupported)
+_OF_SESSION = (SessionExpired, PermissionDenied, StaticIpRefused)
 
 _shown_until: dict[UUID, float] = {}  # by connection: prices that are young enough for a page
 _quiet_until: dict[UUID, float] = {}  # by connection: it did not answer

@@ -1,8 +1,8 @@
-"""The life of an account at each real broker, over HTTP, against its emulator: connect, see
-instruments and prices, every order type, fills by every road, positions, the end of the session and the next.
+"""The life of an account at each real broker, over HTTP, against its emulator.
 
-The platform answers on a socket of its own; what workers do is done by hand, so that each step is
-seen alone. The SDKs are the brokers' own, and speak to the emulators over loopback.
+Connect, see instruments and prices, every order type, fills by every road, positions, the end of
+the session and the next. The platform answers on a socket of its own; what workers do is done by
+hand, so that each step is seen alone. The SDKs are the brokers' own, over loopback.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection as database
 
-from brokerages.base import AdapterContext, SessionRenewal
+from brokerages.base import SessionRenewal
 from brokerages.models import BrokerSession, InboundEvent
 from brokerages.registry import adapter_class
 from brokerages.services import adapters
@@ -36,8 +36,8 @@ from tests.brokerages.test_webhooks import run_due
 from tests.emulators.core.clock import IST
 from tests.trading.conftest import work
 from trading.models import Fill, Order, OrderCommand
-from trading.services.order_streams import OrderStreams
 from trading.services.books import connections_reconcile
+from trading.services.order_streams import OrderStreams
 
 BROKERS = ("zerodha", "upstox", "groww")
 KEY = "NSE:RELIANCE"
@@ -95,12 +95,6 @@ class Life:
         """Open a session by the broker's own way: its login page and redirect, or codes."""
         path = f"/connections/{self.connection_id}"
         if self.offers.session_renewal is SessionRenewal.INTERACTIVE:
-            # TEMPORARY
-            if self.call("GET", f"{path}/login-url").status_code == 404:
-                adapter = adapters.adapter_without_session(UUID(self.connection_id))
-                grant = self.bench.grant(adapter, self.account)
-                self.ask("POST", f"{path}/session", {"grant": grant})
-                return
             self._by_its_page(self.get(f"{path}/login-url")["url"])
         else:
             self.ask("POST", f"{path}/session", {})
@@ -218,12 +212,6 @@ def _lead_to(bench: Any, url: str, settings: Any, monkeypatch: pytest.MonkeyPatc
     settings.BROKER_ENDPOINTS = {bench.name: endpoints}
     callback = f"{url}/api/v1/connections/callback/{bench.name}"
     monkeypatch.setattr(benches, "REDIRECT", callback)
-
-    # TEMPORARY
-    def context(**parts: Any) -> AdapterContext:
-        return AdapterContext(**{**parts, "endpoints": endpoints, "redirect_url": callback})
-
-    monkeypatch.setattr(adapters, "AdapterContext", context)
 
 
 # --- Connect, and see ------------------------------------------------------------------------------
