@@ -15,12 +15,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.pages import signed_in, user_id_of
 from brokerages import selectors, services
 from brokerages.base import BrokerAdapter, SessionRenewal
-from brokerages.errors import BrokerError
+from brokerages.errors import BrokerError, NotSupported
 from brokerages.forms import ConnectForm, LoginForm
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.problems import BrokerageError, NotFound
 from brokerages.registry import BROKER_NAMES, adapter_class
 from brokerages.services import logins
+from brokerages.services.adapters import redirect_url
 from brokerages.services.postbacks import sends_postbacks
 
 UNPROCESSABLE = 422
@@ -164,18 +165,46 @@ def login(request: HttpRequest, connection_id: UUID) -> HttpResponseBase:
         "form": form,
         "connection": connection,
         "broker": _broker(adapter),
-        "address": _login_address(request, connection) if interactive else "",
+        "interactive": interactive,
     }
     status = UNPROCESSABLE if form.is_bound and form.errors else 200
     return render(request, "brokerages/login.html", context, status=status)
 
 
-def _login_address(request: HttpRequest, connection: BrokerConnection) -> str:
+@require_GET
+@signed_in
+def login_start(request: HttpRequest, connection_id: UUID) -> HttpResponseBase:
+    """Lead on to the broker's login page; mails lead here. A GET, since the content policy lets no
+    form lead to another site; all it does is to open a way back for a few minutes.
+    """
+    principal = request.principal  # type: ignore[attr-defined]
     try:
-        principal = request.principal  # type: ignore[attr-defined]
-        return logins.login_start(principal=principal, connection_id=connection.pk).url
-    except BrokerError:  # its secrets cannot be read
-        return ""
+        started = logins.login_start(principal=principal, connection_id=connection_id)
+    except NotFound as e:
+        raise Http404 from e
+    except NotSupported:  # nothing to do there: the session opens with the stored credentials
+        return redirect("pages:connection-login", connection_id)
+    except BrokerError as e:
+        messages.error(request, e.message)
+        return redirect("pages:connections")
+    answer = redirect(started.url)
+    answer["Referrer-Policy"] = "no-referrer"
+    return answer
+
+
+@require_POST
+@signed_in
+def login_request(request: HttpRequest, connection_id: UUID) -> HttpResponseBase:
+    """Have the broker ask its user, in its own app."""
+    try:
+        logins.session_request(user_id=user_id_of(request), connection_id=connection_id)
+    except NotFound as e:
+        raise Http404 from e
+    except (BrokerError, BrokerageError) as e:
+        messages.error(request, e.message)
+    else:
+        messages.success(request, "Approve the session in your broker's app.")
+    return redirect("pages:connections")
 
 
 def _brokers() -> list[dict[str, Any]]:
@@ -197,6 +226,10 @@ def _broker(adapter: type[BrokerAdapter]) -> dict[str, Any]:
         "products": _list(able.products),
         "exchanges": _list(able.exchanges),
         "orders_per_second": able.orders_per_second,
+        "opens_by_approval": able.opens_by_approval,
+        "redirect_url": redirect_url(adapter.name)
+        if able.session_renewal is SessionRenewal.INTERACTIVE
+        else "",
     }
 
 
@@ -220,6 +253,9 @@ def _row(connection: BrokerConnection) -> dict[str, Any]:
         "state_words": words,
         "state_tone": tone,
         "needs_login": state is not BrokerSession.State.ACTIVE,
+        "interactive": known
+        and adapter_class(connection.broker).capabilities.session_renewal
+        is SessionRenewal.INTERACTIVE,
         "sends_postbacks": sends_postbacks(connection.broker),
     }
 

@@ -35,6 +35,16 @@ urlpatterns = [
     path("connections/<uuid:connection_id>/disable", brokerages.disable, name="connection-disable"),
     path("connections/<uuid:connection_id>/login", brokerages.login, name="connection-login"),
     path(
+        "connections/<uuid:connection_id>/login/start",
+        brokerages.login_start,
+        name="connection-login-start",
+    ),
+    path(
+        "connections/<uuid:connection_id>/login/request",
+        brokerages.login_request,
+        name="connection-login-request",
+    ),
+    path(
         "connections/<uuid:connection_id>/postback",
         postback_pages.postback,
         name="connection-postback",

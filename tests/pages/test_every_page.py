@@ -142,6 +142,8 @@ def test_every_page_is_on_a_list_above() -> None:
         "connections/*/default",
         "connections/*/disable",
         "connections/*/login",
+        "connections/*/login/start",
+        "connections/*/login/request",
         "connections/*/postback",
         "account/sessions/*",
         "signin/code/enter",
