@@ -214,7 +214,7 @@ def _lead_to(bench: Any, url: str, settings: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(benches, "REDIRECT", callback)
 
 
-# --- Connect, and see ------------------------------------------------------------------------------
+# --- Connect, and see -----------------------------------------------------------------------------
 
 
 def test_session_profile_and_money(life: Life):
