@@ -26,7 +26,7 @@ from brokerages.adapters.upstox.client import (
     record_of,
 )
 from brokerages.adapters.upstox.stream import UpstoxStream
-from brokerages.adapters.upstox.values import IST, required, rows, session_end
+from brokerages.adapters.upstox.values import IST, each, required, rows, session_end
 from brokerages.base import (
     BrokerAdapter,
     BrokerStream,
@@ -373,12 +373,21 @@ class UpstoxAdapter(BrokerAdapter):
         return market.joined(found, start, end)
 
     def fetch_instruments(self) -> Iterator[InstrumentRecord]:
-        """Yield the list of all exchanges. A list that is cut off raises at its end."""
+        """Yield the list of all exchanges, without the few rows that cannot be read. A list that is
+        cut off, or unreadable in large part, raises at its end.
+        """
         packed = self._anonymous().download(INSTRUMENTS)
+        seen = unread = 0
         with reading():
             for row in market.rows_of_list(_unpacked(packed)):
-                if (found := market.parse_instrument(row)) is not None:
-                    yield found
+                seen += 1
+                found, failed = each([row], market.parse_instrument)
+                unread += failed
+                if found and found[0] is not None:
+                    yield found[0]
+            self._read(([], unread), "instruments")
+            if unread * 20 > seen:
+                raise ValueError("the list has changed its form")
 
     def estimate_margin(self, requests: Sequence[OrderRequest]) -> Margin:
         """Return what the orders would block together, and their charges.

@@ -225,7 +225,16 @@ def build_order(request: OrderRequest) -> dict[str, Any]:
 def build_change(
     broker_order_id: str, change: OrderChange, request: OrderRequest
 ) -> dict[str, Any]:
-    """Return the body of ``PUT /v3/order/modify``. ``request`` gives the market protection."""
+    """Return the body of ``PUT /v3/order/modify``. ``request`` gives the market protection.
+
+    Raises:
+        InvalidOrder, OverFreeze: the broker has no way to say this.
+    """
+    freeze = request.instrument.freeze_quantity
+    if freeze and change.quantity > freeze:  # only a new order is split
+        raise OverFreeze(
+            f"An order cannot be raised above {freeze} units.", broker=BROKER, code="over_freeze"
+        )
     return {
         "order_id": broker_order_id,
         "quantity": change.quantity,

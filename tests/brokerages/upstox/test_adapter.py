@@ -428,3 +428,28 @@ def test_list_that_is_cut_off_is_no_list(desk, adapter):
     desk.server.faults.add("garbage", "GET /market-quote/*", body='[{"segment": "NSE_EQ"')
     with pytest.raises(OutcomeUnknown):
         list(adapter.fetch_instruments())
+
+
+def test_row_of_the_list_that_cannot_be_read_hides_no_other(desk, adapter, monkeypatch, caplog):
+    from tests.emulators.upstox import market
+
+    real = market._listed
+
+    def odd(one):
+        row = real(one)
+        return row | {"tick_size": "odd"} if one.symbol in strange else row
+
+    monkeypatch.setattr(market, "_listed", odd)
+    for number in range(40):  # a list long enough for one row to be few
+        share = replace(
+            desk.venue.find("NSE:INFY"), symbol=f"S{number}", isin=f"INE{number:06d}010"
+        )
+        desk.venue.list(share)
+    strange = {"TCS"}
+    symbols = {record.symbol for record in adapter.fetch_instruments()}
+    assert "TCS" not in symbols
+    assert {"RELIANCE", "S39"} <= symbols
+    assert "1 of the instruments" in caplog.text
+    strange = {f"S{number}" for number in range(20)}
+    with pytest.raises(OutcomeUnknown):
+        list(adapter.fetch_instruments())

@@ -150,6 +150,12 @@ def test_change():
     assert mapping.build_change("7", to_market, order())["market_protection"] == -1
 
 
+def test_order_is_not_raised_above_the_freeze_quantity():
+    change = OrderChange(1820, OrderType.LIMIT, Validity.DAY, D(95))
+    with pytest.raises(OverFreeze):
+        mapping.build_change("7", change, order(instrument=FUTURE, product=Product.NRML))
+
+
 def test_conversion_and_margin():
     conversion = PositionConversion(SHARE, Side.BUY, 5, Product.MIS, Product.CNC)
     body = mapping.build_conversion(conversion)
