@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -14,7 +15,7 @@ from brokerages.base import Pace, PaceRule
 from brokerages.errors import RateLimited
 from tests.trading.conftest import Trader
 from trading.models import Order, OrderCommand
-from trading.services import execution
+from trading.services import execution, outbox
 from trading.services.execution import lane_drain
 
 RESTING = {"order_type": "LIMIT", "price": "2450.00"}
@@ -85,7 +86,9 @@ def test_a_burst_goes_out_at_the_brokers_pace(trader: Trader, wire: Wire):
 
 def test_a_denied_lane_is_left_alone_until_its_turn(trader: Trader, wire: Wire, monkeypatch):
     later: list[tuple[str, float]] = []
-    monkeypatch.setattr(execution, "wake_later", lambda lane, seconds: later.append((lane, seconds)))
+    monkeypatch.setattr(
+        execution, "wake_later", lambda lane, seconds: later.append((lane, seconds))
+    )
     for _ in range(8):
         trader.place(**RESTING)
 
@@ -106,6 +109,22 @@ def test_a_denied_lane_is_left_alone_until_its_turn(trader: Trader, wire: Wire, 
             " WHERE state = 'WAITING' AND not_before > clock_timestamp()"
         )
         assert cursor.fetchone() == (5,)
+
+
+def test_one_message_wakes_a_lane_when_its_turn_has_come(settings: Any, monkeypatch):
+    settings.WAKE_WORKERS = True
+    sent: list[tuple[str, float | None]] = []
+    monkeypatch.setattr(outbox, "_send", lambda lane, seconds=None: sent.append((lane, seconds)))
+    lane = uuid4().hex
+
+    for seconds in (0.4, 0.3, 0.2):
+        outbox.wake_later(lane, seconds)
+    outbox.wake_later(uuid4().hex, 3600)  # the sweeper's
+
+    assert sent == [(lane, 0.4)]
+    time.sleep(0.45)
+    outbox.wake_later(lane, 0.1)
+    assert len(sent) == 2
 
 
 def test_a_cancel_passes_orders_that_wait(trader: Trader, wire: Wire):

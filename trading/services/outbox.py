@@ -38,6 +38,8 @@ QUIET_SECONDS = (
     1.0  # how long no wake-up is tried after Redis failed, so that its absence never slows an order
 )
 
+LONGEST_COUNTDOWN = 30.0  # seconds that a message may wait in a worker for its time
+
 _quiet_until = 0.0
 
 
@@ -81,10 +83,12 @@ def wake(lane: str) -> None:
 
 def wake_later(lane: str, seconds: float) -> None:
     """Tell a worker of ``lane`` in ``seconds``, when its pace allows the next request. One message
-    for all who ask meanwhile; never raises.
+    for all who ask meanwhile; never raises. A long wait is left to the sweeper.
     """
     global _quiet_until  # noqa: PLW0603 - one clock a process
     if time.monotonic() < _quiet_until or not settings.WAKE_WORKERS:
+        return
+    if seconds > LONGEST_COUNTDOWN:
         return
     mark = b"sauda:lane-later:" + lane.encode()
     try:
