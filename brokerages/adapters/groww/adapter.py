@@ -16,15 +16,12 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import pyotp
-
-from brokerages.adapters.groww import answers, mapping, market, positions
+from brokerages.adapters.groww import answers, mapping, market, minting, portfolio, positions
 from brokerages.adapters.groww.answers import BROKER, DUPLICATE_REFERENCE, MISSING
 from brokerages.base import (
     BrokerAdapter,
     BrokerStream,
     Capabilities,
-    CredentialField,
     Pace,
     PaceRule,
     SessionRenewal,
@@ -77,12 +74,6 @@ _LIVE = frozenset({Pace.QUOTE, Pace.HISTORY})  # history is in no published grou
 _OTHER = frozenset({Pace.OTHER})
 
 
-class _Codes(pyotp.TOTP):
-    """The length of a secret is the broker's choice: the common 80 bits are not refused."""
-
-    min_secret_length_bits = 80
-
-
 class GrowwAdapter(BrokerAdapter):
     """One user's account at Groww."""
 
@@ -112,34 +103,7 @@ class GrowwAdapter(BrokerAdapter):
             PaceRule(_OTHER, 500, 60),
         ),
     )
-    credential_fields = (
-        CredentialField(
-            "totp_token",
-            "TOTP token",
-            required=False,
-            help_text="Recommended: sessions renew by themselves. Groww shows it under Trading "
-            "APIs, Generate TOTP token. Enter it together with the TOTP secret.",
-        ),
-        CredentialField(
-            "totp_secret",
-            "TOTP secret",
-            required=False,
-            help_text="The setup key that Groww shows beside the QR code of the TOTP token.",
-        ),
-        CredentialField(
-            "api_key",
-            "API key",
-            required=False,
-            help_text="Instead of the TOTP fields: the key has to be approved on Groww's API keys "
-            "page every day before a session can be opened. Enter it together with its secret.",
-        ),
-        CredentialField(
-            "api_secret",
-            "API secret",
-            required=False,
-            help_text="The secret that Groww showed once with the API key.",
-        ),
-    )
+    credential_fields = minting.FIELDS
     api_hosts = frozenset({"api.groww.in"})
 
     # session
@@ -151,7 +115,7 @@ class GrowwAdapter(BrokerAdapter):
         Raises:
             Refused: incomplete credentials, or Groww does not take them.
         """
-        key, request = self._mint_request()
+        key, request = minting.request_of(self.credentials, self.context.now())
         client = self._make_client("")
         self.context.pace(Pace.OTHER)
         try:
@@ -159,7 +123,7 @@ class GrowwAdapter(BrokerAdapter):
         finally:
             client.close()
         if refusal := answers.mint_refusal(answer.status, answer.content):
-            raise self._explained(refusal, request["key_type"])
+            raise minting.explained(refusal, request)
         body = answers.payload_of(answer.status, answer.content, answer.headers, enveloped=False)
         token = _read(mapping.parse_session, body, self.context.now())
         return replace(token, broker_user_id=self._user_of(token))
@@ -285,15 +249,15 @@ class GrowwAdapter(BrokerAdapter):
 
     def fetch_holdings(self) -> list[HoldingReport]:
         payload = self._get(self._client.get_holdings_for_user)
-        return [_read(mapping.parse_holding, row) for row in _read(_rows, payload, "holdings")]
+        return [_read(portfolio.parse_holding, row) for row in _read(_rows, payload, "holdings")]
 
     def fetch_funds(self) -> Funds:
         payload = self._get(self._client.get_available_margin_details)
-        return _read(mapping.parse_funds, payload)
+        return _read(portfolio.parse_funds, payload)
 
     def fetch_profile(self) -> Profile:
         payload = self._get(self._client.get_user_profile)
-        return _read(mapping.parse_profile, payload)
+        return _read(portfolio.parse_profile, payload)
 
     # market data
 
@@ -356,7 +320,7 @@ class GrowwAdapter(BrokerAdapter):
         for segment, orders in self._baskets(requests):
             rows = [mapping.build_margin(order, self._price_of(order)) for order in orders]
             payload = self._get(self._client.get_order_margin_details, segment, rows)
-            margin = _read(mapping.parse_margin, payload)
+            margin = _read(portfolio.parse_margin, payload)
             required += margin.required
             charges += margin.charges or 0
         return Margin(required=required, charges=charges)
@@ -407,51 +371,6 @@ class GrowwAdapter(BrokerAdapter):
         except BrokerError as e:
             logger.warning("groww opened a session and did not tell whose: %s", e.code)
             return ""
-
-    def _mint_request(self) -> tuple[str, dict[str, Any]]:
-        """Return the key for the Authorization header and the body, as the SDK makes it."""
-        from growwapi import GrowwAPI
-
-        given = {name: value.strip() for name, value in self.credentials.items()}
-        if given.get("totp_token") and given.get("totp_secret"):
-            key, totp = given["totp_token"], self._totp(given["totp_secret"])
-            request = GrowwAPI._build_request_data(totp=totp)
-        elif given.get("api_key") and given.get("api_secret"):
-            key = given["api_key"]
-            request = GrowwAPI._build_request_data(secret=given["api_secret"])
-        else:
-            raise Refused(
-                "Enter the TOTP token with its secret, or the API key with its secret.",
-                broker=BROKER,
-                code="credentials_missing",
-            )
-        if not key.isascii() or not key.isprintable():
-            raise Refused(
-                "The key has characters that no key has.",
-                broker=BROKER,
-                code="credentials_unusable",
-            )
-        return key, request
-
-    def _totp(self, secret: str) -> str:
-        try:
-            return _Codes(secret.replace(" ", "").upper()).at(self.context.now())
-        except (ValueError, TypeError):
-            raise Refused(
-                "The TOTP secret is not one: it has only the letters A to Z and the digits 2 to 7.",
-                broker=BROKER,
-                code="credentials_unusable",
-            ) from None
-
-    def _explained(self, refusal: BrokerError, flow: str) -> BrokerError:
-        if flow != "approval":
-            return refusal
-        return Refused(
-            f"{refusal.message.rstrip('.')}. Approve the API key on Groww's API keys page first: "
-            "it has to be done every day.",
-            broker=BROKER,
-            code=refusal.code,
-        )
 
     # --- Orders -----------------------------------------------------------------------------------
 
@@ -604,7 +523,7 @@ def _positions(
     if paise:
         logger.warning("groww states positions in paise")
     found = (
-        mapping.parse_position(row, last.get(positions.key_of(row)), paise=paise) for row in rows
+        portfolio.parse_position(row, last.get(positions.key_of(row)), paise=paise) for row in rows
     )
     return [report for report in found if report is not None]
 

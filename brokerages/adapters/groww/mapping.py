@@ -20,17 +20,12 @@ from brokerages.errors import InvalidOrder, NotSupported, OrderNotFound
 from brokerages.types import (
     Exchange,
     FillReport,
-    Funds,
-    HoldingReport,
     InstrumentRef,
-    Margin,
     OrderChange,
     OrderReport,
     OrderRequest,
     OrderType,
-    PositionReport,
     Product,
-    Profile,
     ReportedStatus,
     SessionToken,
     Side,
@@ -67,7 +62,6 @@ EXCHANGES = {words: ours for ours, words in VENUES.items()} | {
     ("MCX", "COMMODITY"): Exchange.MCX,  # seen in portfolios; not offered for trading
 }
 SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
-REPORTED_PRODUCTS = {word: ours for ours, word in PRODUCTS.items()} | {"MTF": Product.MTF}
 STATUSES = {
     "NEW": S.RECEIVED,
     "ACKED": S.RECEIVED,
@@ -84,13 +78,6 @@ STATUSES = {
 }
 CHANGING = "MODIFICATION_REQUESTED"
 EXECUTED_TRADES = frozenset({"EXECUTED", "DELIVERY_AWAITED", "COMPLETED"})
-SETTLED = (
-    "demat_free_quantity",
-    "demat_locked_quantity",
-    "groww_locked_quantity",
-    "pledge_quantity",
-    "repledge_quantity",
-)
 STOPS = frozenset({"SL", "SL_M"})
 
 SEGMENTS = ("CASH", "FNO")  # where orders of ours can be
@@ -373,87 +360,6 @@ def fill_of_total(report: OrderReport) -> FillReport | None:
         price=report.average_price,
         filled_at=report.reported_at,
     )
-
-
-# --- Portfolio and money --------------------------------------------------------------------------
-
-
-def parse_position(
-    row: Mapping[str, Any],
-    last_price: Decimal | None,
-    *,
-    paise: bool = False,
-) -> PositionReport | None:
-    """Read a position; None for one of a product or venue that we have no word for. ``paise``: the
-    answer states amounts in paise (see `positions.in_paise`).
-    """
-    venue, product = (row.get("exchange"), row.get("segment")), row.get("product")
-    if venue not in EXCHANGES or product not in REPORTED_PRODUCTS:
-        logger.error("groww reports a position that we have no word for: %r %.40r", venue, product)
-        return None
-    unit = Decimal(100) if paise else Decimal(1)
-    quantity, average = units(row["quantity"]), (optional(row.get("net_price")) or ZERO) / unit
-    realised = optional(row.get("realised_pnl"))
-    return PositionReport(
-        exchange=EXCHANGES[venue],
-        symbol=str(row["trading_symbol"]),
-        product=REPORTED_PRODUCTS[product],
-        quantity=quantity,
-        average_price=average,
-        last_price=last_price,
-        realised=None if realised is None else realised / unit,
-        unrealised=None if last_price is None else (last_price - average) * quantity,
-    )
-
-
-def parse_holding(row: Mapping[str, Any]) -> HoldingReport:
-    """Read a holding. Groww names no exchange but, at times, those that it can be traded on.
-
-    Its example leaves what has not settled out of ``quantity``; nothing says so. The row itself
-    tells: the settled shares, free, locked or pledged, make up the quantity without them or not.
-    """
-    traded_on = row.get("tradable_exchanges") or ["NSE"]
-    quantity, unsettled = units(row["quantity"]), units(row.get("t1_quantity"))
-    settled = sum((optional(row.get(name)) or ZERO for name in SETTLED), ZERO)
-    return HoldingReport(
-        exchange=Exchange.NSE if "NSE" in traded_on else Exchange.BSE,
-        symbol=str(row["trading_symbol"]),
-        isin=str(row.get("isin") or ""),
-        quantity=quantity + unsettled if quantity == settled else quantity,
-        average_price=optional(row.get("average_price")) or ZERO,
-        t1_quantity=unsettled,
-    )
-
-
-def parse_funds(payload: Mapping[str, Any]) -> Funds:
-    """Read the margins: ``available`` is what can buy shares for delivery."""
-    equity = payload.get("equity_margin_details") or {}
-    available = optional(equity.get("cnc_balance_available"))
-    used = optional(payload.get("net_margin_used")) or ZERO
-    if available is None:
-        available = amount(payload["clear_cash"])
-    return Funds(available=available, used=used, total=available + used)
-
-
-def parse_profile(payload: Mapping[str, Any]) -> Profile:
-    """Read the account's details: Groww tells neither name nor address."""
-    segments = payload.get("active_segments") or []
-    enabled = {"NSE": payload.get("nse_enabled"), "BSE": payload.get("bse_enabled")}
-    return Profile(
-        broker_user_id=str(payload.get("ucc") or payload["vendor_user_id"]),
-        name="",
-        exchanges=frozenset(
-            ours
-            for ours, (exchange, segment) in VENUES.items()
-            if enabled[exchange] and segment in segments
-        ),
-    )
-
-
-def parse_margin(payload: Mapping[str, Any]) -> Margin:
-    """Read a margin: Groww's total has the charges in it."""
-    charges = optional(payload.get("brokerage_and_charges")) or ZERO
-    return Margin(required=amount(payload["total_requirement"]) - charges, charges=charges)
 
 
 # --- Sessions -------------------------------------------------------------------------------------

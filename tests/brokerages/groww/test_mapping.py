@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brokerages.adapters.groww import mapping, market, positions
+from brokerages.adapters.groww import mapping, market, portfolio, positions
 from brokerages.errors import InvalidOrder, NotSupported, OrderNotFound
 from brokerages.types import (
     CandleInterval,
@@ -274,7 +274,7 @@ def test_build_change():
 
 def test_positions():
     rows = payload("positions")["payload"]["positions"]
-    short, call, gold, other = (mapping.parse_position(row, Decimal(1380)) for row in rows)
+    short, call, gold, other = (portfolio.parse_position(row, Decimal(1380)) for row in rows)
     assert (short.exchange, short.symbol, short.product) == (Exchange.NSE, "RELIANCE", Product.MIS)
     assert (short.quantity, short.average_price) == (-15, Decimal("1382.25"))
     assert (short.realised, short.unrealised) == (Decimal("-120.5"), Decimal("33.75"))
@@ -287,7 +287,7 @@ def test_a_position_in_paise():
     row = payload("positions")["payload"]["positions"][0] | {
         "net_price": 138225, "realised_pnl": Decimal("-12050.0"),
     }  # fmt: skip
-    report = mapping.parse_position(row, None, paise=True)
+    report = portfolio.parse_position(row, None, paise=True)
     assert (report.average_price, report.realised) == (Decimal("1382.25"), Decimal("-120.5"))
     assert report.unrealised is None
 
@@ -334,7 +334,7 @@ class TestPaise:
 
 def test_holdings():
     rows = payload("holdings")["payload"]["holdings"]
-    first, second, third, example = (mapping.parse_holding(row) for row in rows)
+    first, second, third, example = (portfolio.parse_holding(row) for row in rows)
     assert (example.quantity, example.t1_quantity) == (13, 3)  # as in Groww's documents
     assert (first.exchange, first.quantity, first.t1_quantity) == (Exchange.NSE, 10, 3)
     assert first.average_price == Decimal("1285.333333")
@@ -343,22 +343,22 @@ def test_holdings():
 
 
 def test_funds():
-    funds = mapping.parse_funds(payload("margins")["payload"])
+    funds = portfolio.parse_funds(payload("margins")["payload"])
     assert (funds.available, funds.used) == (Decimal("37981.85"), Decimal("12000.5"))
     assert funds.total == Decimal("49982.35")
-    bare = mapping.parse_funds({"clear_cash": 5})
+    bare = portfolio.parse_funds({"clear_cash": 5})
     assert (bare.available, bare.used) == (Decimal(5), Decimal(0))
     with pytest.raises(KeyError):
-        mapping.parse_funds({})
+        portfolio.parse_funds({})
 
 
 def test_margin():
-    margin = mapping.parse_margin(payload("order_margins")["payload"])
+    margin = portfolio.parse_margin(payload("order_margins")["payload"])
     assert (margin.required, margin.charges) == (Decimal("151750.50"), Decimal("45.12"))
 
 
 def test_profile():
-    profile = mapping.parse_profile(payload("user")["payload"])
+    profile = portfolio.parse_profile(payload("user")["payload"])
     assert profile.broker_user_id == "924189"
     assert profile.exchanges == {Exchange.NSE, Exchange.BSE}
 
