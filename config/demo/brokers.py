@@ -17,7 +17,7 @@ from config.demo.run import Person, Run, Step
 
 LABELS = {"zerodha": "Zerodha", "upstox": "Upstox", "groww": "Groww"}
 LISTED_SECONDS = 60.0
-CARRIED = {"CNC", "MTF"}
+CASH = 1_000_000  # rupees at the broker; its book is worth more than it gives by itself
 
 Login = Mapping[str, str]
 
@@ -49,7 +49,7 @@ def _day(name: str, login: Login) -> tuple[tuple[str, Step], ...]:
         ("stop-loss sell", orders.stop_loss),
         ("modify the LIMIT order", orders.modify),
         ("cancel both", orders.cancel),
-        ("order larger than the book", orders.partial_fill),
+        ("order larger than the book", at.partial_fill),
         ("order beyond the funds", at.rejected),
         ("sell a part", orders.sell_part),
         ("exit the intraday position", orders.exit_position),
@@ -107,6 +107,9 @@ class Broker:
     def profile(self, run: Run) -> str:
         found = run.api.get(f"/connections/{run.connection_id}/profile")
         expect(bool(found["broker_user_id"]), "the client code at the broker", found)
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            account = {"user_id": found["broker_user_id"], "cash": CASH}
+            client.post(f"{self.login['url']}/__emulator__/accounts", json=account)
         run.starting_funds = run.funds()
         expect(run.starting_funds > 0, "money to trade with", run.starting_funds)
         return f"{found['broker_user_id']}, ₹{run.starting_funds:,.2f} available"
@@ -150,6 +153,25 @@ class Broker:
         expect(found["denied"] is None, "an order that would be taken", found)
         expect(Decimal(found["margin_required"]) > 0, "the broker's margin", found)
         return f"₹{found['margin_required']} needed, ₹{found['available_funds']} available"
+
+    def partial_fill(self, run: Run) -> str:
+        """What the sellers show is bought, the rest waits and is cancelled; its updates are pushed
+        by the broker.
+        """
+        instrument = run.find(orders.PARTIAL)
+        for _ in range(orders.PARTIAL_TRIES):
+            price, shown = market.book_side(run.quote(instrument), "sell")[-1]
+            body = {"symbol": orders.PARTIAL, "side": "BUY", "product": "MIS"}
+            order = run.place(**body, quantity=shown * 8, order_type="LIMIT", price=f"{price:.2f}")
+            part = run.socket.order(order["id"], "PARTIALLY_FILLED", "FILLED")
+            run.api.call("DELETE", f"/orders/{order['id']}", status=(202, 409))
+            ended = run.socket.order(order["id"], "CANCELLED", "FILLED")
+            if part["status"] == "PARTIALLY_FILLED":  # else the market came down to us
+                break
+        filled, wanted = part["filled_quantity"], order["quantity"]
+        expect(0 < filled < wanted, f"a part of {wanted} filled", filled)
+        run.orders["partial"] = ended
+        return f"{filled} of {wanted} INFY, then {ended['status']} at {ended['filled_quantity']}"
 
     def rejected(self, run: Run) -> str:
         price = Decimal(run.quote()["last_price"])
