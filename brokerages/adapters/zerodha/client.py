@@ -50,7 +50,7 @@ class _Watch:
 
     def __init__(self, seconds: float) -> None:
         self.over = False
-        self.socket: socket.socket | None = None
+        self._socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
         self._timer.start()
@@ -58,13 +58,19 @@ class _Watch:
     def stop(self) -> None:
         self._timer.cancel()
 
+    def over_socket(self, one: socket.socket | None) -> None:
+        """Watch the socket that the answer is to come from."""
+        self._socket = one
+        if self.over:  # since connecting took that long
+            self._cut()
+
     def _cut(self) -> None:
         self.over = True
-        if self.socket is not None:
+        if self._socket is not None:
             try:
                 # that of the class: an encrypted socket's own would take its state from under
                 # whoever reads
-                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
             except OSError:
                 return  # closed meanwhile
 
@@ -74,13 +80,13 @@ _watch: ContextVar[_Watch] = ContextVar("_watch")
 
 class _Plain(HTTPConnection):
     def getresponse(self) -> Any:
-        _watch.get().socket = self.sock
+        _watch.get().over_socket(self.sock)
         return super().getresponse()
 
 
 class _Secure(HTTPSConnection):
     def getresponse(self) -> Any:
-        _watch.get().socket = self.sock
+        _watch.get().over_socket(self.sock)
         return super().getresponse()
 
 
