@@ -282,6 +282,18 @@ class UpstoxAdapter(BrokerAdapter):
         with reading():
             return self._read(mapping.parse_trades(trades, rows(book)), "trades")
 
+    def fetch_order_fills(self, report: OrderReport) -> list[FillReport]:
+        """Return the trades of one order in one request; of a split one, from the day's."""
+        if not report.filled_quantity:
+            return []
+        if "slices" in report.raw:
+            return super().fetch_order_fills(report)
+        number = report.broker_order_id
+        data = self._call(Pace.OTHER, "OrderApi", "get_trades_by_order", number, API_VERSION)
+        with reading():
+            order = {"order_id": number, "tag": report.client_order_id}
+            return self._read(mapping.parse_trades(data, [order]), "trades")
+
     def fetch_positions(self) -> list[PositionReport]:
         """Return the day's positions and, which is another call, those of MTF."""
         day = self._call(Pace.OTHER, "PortfolioApi", "get_positions", API_VERSION)

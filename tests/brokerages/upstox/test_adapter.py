@@ -250,6 +250,7 @@ def test_sliced_order_is_one_order(desk, rich):
     done = rich.find_order(request)
     assert (done.status, done.filled_quantity) == (S.FILLED, 1820)
     fills = rich.fetch_fills()
+    assert rich.fetch_order_fills(done) == fills
     assert {f.broker_order_id for f in fills} == {ack.broker_order_id}
     assert {f.client_order_id for f in fills} == {TAG}
     assert sum(f.quantity for f in fills) == 1820
@@ -354,6 +355,19 @@ def test_orders_at_night(desk, adapter):
 def test_no_fills_no_book(desk, adapter):
     assert adapter.fetch_fills() == []
     assert desk.server.recorder.count(BOOK) == 0
+
+
+def test_fills_of_one_order_are_one_request(desk, adapter):
+    adapter.place_order(order(order_type=OrderType.MARKET, price=None))
+    request = order(client_order_id="B" * 20, order_type=OrderType.MARKET, price=None, quantity=7)
+    adapter.place_order(request)
+    report = adapter.find_order(request)
+    desk.server.recorder.clear()
+    fills = adapter.fetch_order_fills(report)
+    assert desk.server.recorder.count() == desk.server.recorder.count("GET /v2/order/trades") == 1
+    assert [(f.client_order_id, f.quantity) for f in fills] == [("B" * 20, 7)]
+    assert fills == [f for f in adapter.fetch_fills() if f.client_order_id == "B" * 20]
+    assert adapter.fetch_order_fills(replace(report, filled_quantity=0)) == []
 
 
 def test_estimate(desk, adapter):
