@@ -106,6 +106,11 @@ def at(task: str, times: crontab) -> dict[str, Any]:
     return {"task": task, "schedule": times, "options": {"expires": 600}}
 
 
+def every_minute(task: str, times: crontab) -> dict[str, Any]:
+    """Return a schedule entry for the minutes of a window, in UTC; a late firing is dropped."""
+    return {"task": task, "schedule": times, "options": {"expires": 60}}
+
+
 # Two beats at once are harmless: each service decides by a lock or a unique row what is due.
 app.conf.beat_schedule = {
     entry["task"]: entry
@@ -116,7 +121,10 @@ app.conf.beat_schedule = {
         every("trading.reconcile_connections", 60),
         every("trading.deny_stale_commands", 5),
         every("trading.sweep_inbound_events", 10),
-        every("brokerages.check_sessions", 300),
+        every("brokerages.check_sessions", 60),
+        every("brokerages.probe_sessions", 60),
+        # 05:30 to 08:45 in India, each minute; the service knows the window too
+        every_minute("brokerages.renew_sessions", crontab(hour="0-3", minute="*")),
         every("marketdata.refresh_contracts", 1800),  # cheap when nothing expired or was listed
         # 08:30 in India, when the brokers' lists of the day are out, and again if it failed then
         at("marketdata.sync_instruments", crontab(hour="3", minute="0,15,30,45")),

@@ -66,6 +66,13 @@ def adapter_without_session(connection: BrokerConnection | UUID) -> BrokerAdapte
     return _adapter(connection, with_session=False)
 
 
+def adapter_to_renew(connection: BrokerConnection | UUID) -> BrokerAdapter:
+    """Return an adapter with the token of the last session, where one is left, to renew it. It may
+    be used by a thread that must not touch the database.
+    """
+    return _adapter(connection, with_session=False, to_renew=True)
+
+
 def place_of(connection: BrokerConnection, field: str) -> Place:
     """Return where a secret of this connection belongs."""
     return Place(str(connection.user_id), str(connection.pk), connection.broker, field)
@@ -81,7 +88,9 @@ def token_to_text(token: SessionToken) -> str:
     return json.dumps(dict(token.secrets))
 
 
-def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> BrokerAdapter:
+def _adapter(
+    connection: BrokerConnection | UUID, *, with_session: bool, to_renew: bool = False
+) -> BrokerAdapter:
     connection_id = connection if isinstance(connection, UUID) else connection.pk
     rows = _PARTS.rows([connection_id])
     if not rows:
@@ -103,6 +112,7 @@ def _adapter(connection: BrokerConnection | UUID, *, with_session: bool) -> Brok
         credentials = _credentials(str(user_id), str(connection_id), broker, rows)
         if with_session:
             _require_open(connection_id, broker, state, expires_at)
+        if with_session or to_renew:
             token = SessionToken({}, expires_at, broker_user_id)
             if ciphertext:
                 place = Place(str(user_id), str(connection_id), broker, SESSION_FIELD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from brokerages.errors import Refused
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.services.adapters import adapter_without_session
-from brokerages.services.sessions import _store_token
+from brokerages.services.sessions import store_token
 
 
 def notice_take(*, connection: BrokerConnection, body: bytes) -> BrokerSession:
@@ -31,4 +31,4 @@ def notice_take(*, connection: BrokerConnection, body: bytes) -> BrokerSession:
             broker=connection.broker,
             code="other_account",
         )
-    return _store_token(connection, token)
+    return store_token(connection, token)

@@ -15,7 +15,7 @@ import audit.services
 from brokerages import crypto
 from brokerages.errors import BrokerError, Refused, SessionExpired
 from brokerages.events import session_opened
-from brokerages.models import BrokerConnection, BrokerSession
+from brokerages.models import BrokerConnection, BrokerSession, SessionRenewal
 from brokerages.selectors import connection_get, session_get, unknown_connection
 from brokerages.services.adapters import (
     SESSION_FIELD,
@@ -58,7 +58,7 @@ def session_open(
                 broker=connection.broker,
                 code="other_account",
             )
-    return _store_token(connection, token)
+    return store_token(connection, token)
 
 
 def session_check(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
@@ -109,7 +109,12 @@ def sessions_expire() -> int:
     return sum(session_expired(pk, message=OVER, foreseen=True) for pk in ids)
 
 
-def _store_token(connection: BrokerConnection, token: SessionToken) -> BrokerSession:
+def store_token(connection: BrokerConnection, token: SessionToken) -> BrokerSession:
+    """Keep a session that was opened, instead of the one before.
+
+    Raises:
+        NotFound: the connection was disabled meanwhile.
+    """
     sealed = crypto.Sealed("", "")
     if token.secrets:
         sealed = crypto.seal_secret(place_of(connection, SESSION_FIELD), token_to_text(token))
@@ -135,6 +140,9 @@ def _store_token(connection: BrokerConnection, token: SessionToken) -> BrokerSes
                 "last_error": "",
             },
         )
+        SessionRenewal.objects.filter(
+            connection=connection, state=SessionRenewal.State.ASKED
+        ).update(state=SessionRenewal.State.DONE, finished_at=now)
         expires = token.expires_at.isoformat() if token.expires_at else None
         _audit(connection, "session.opened", {"expires_at": expires})
         transaction.on_commit(

@@ -241,6 +241,8 @@ BROKER_PACE_SLACK_MS = env.integer("BROKER_PACE_SLACK_MS", 250, low=0)
 BROKER_EGRESS = env.text("BROKER_EGRESS", "default")
 # Emulated brokers on this machine, by broker: what is named here is asked instead of the broker.
 BROKER_ENDPOINTS = env.endpoints("BROKER_ENDPOINTS")
+# Over how long the daily renewals of broker sessions are spread.
+RENEWAL_SPREAD_SECONDS = 600
 LIVE_TRADING_ENABLED = env.flag("LIVE_TRADING_ENABLED", False)
 DATA_SOURCE = env.choice("DATA_SOURCE", ("simulated", "replay"), "simulated")
 # Of the replay: recorded one-minute candles, and how many times as fast they are played.
