@@ -1,5 +1,6 @@
 """Steps: brokers, instruments, quotes and their stream."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -80,8 +81,8 @@ def stream(run: Run) -> str:
         return [m for m in live.messages if m["type"] == "quote" and m["symbol"] == run.symbol]
 
     live.until(f"{TICKS} ticks of {run.symbol}", lambda _: len(ticks()) >= TICKS, TICK_SECONDS)
-    times = [tick["at"] for tick in ticks()]
-    expect(times == sorted(times), "ticks in the order of their times", times)
+    times = [datetime.fromisoformat(tick["at"]) for tick in ticks()]
+    expect(times == sorted(times), "ticks in the order of their times", list(map(str, times)))
     prices = [Decimal(tick["last_price"]) for tick in ticks()]
     expect(all(price > 0 for price in prices), "prices above zero", prices)
     live.send(type="unsubscribe", channel="quotes", symbols=[run.symbol])
