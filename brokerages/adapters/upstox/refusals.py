@@ -34,6 +34,9 @@ REFUSALS: dict[str, type[Refused]] = {
     "UDAPI100042": Refused,  # more than 500 instruments
     "UDAPI1087": Refused,  # instrument key
     "UDAPI1088": Refused,  # date
+    "UDAPI1146": Refused,  # unit of candles
+    "UDAPI1147": Refused,  # interval of candles
+    "UDAPI1148": Refused,  # span of candles
     # who calls
     "UDAPI100050": SessionExpired,  # invalid token; of an order call the adapter makes sure first
     "UDAPI100016": Refused,  # client id, secret, redirect address or code
