@@ -1,4 +1,4 @@
-"""Typed reading of environment variables.
+"""Typed reading of environment variables, from wherever `sources` finds them.
 
 A settings module reads every variable it needs and then calls ``finish()``: the start stops with
 one message that names each missing, malformed or weak variable, so that a deployment is put right
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from config.endpoints import broker_endpoints
+from config.sources import SourceError, Sources
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Environment:
     """Reads variables of one mapping and remembers what was wrong until ``finish()``."""
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        self.values = os.environ if values is None else values
+        self.values = Sources(os.environ if values is None else values)
         self.missing: list[str] = []
         self.invalid: dict[str, str] = {}
         self._secrets: dict[str, str] = {}
@@ -62,13 +63,23 @@ class Environment:
 
     def text(self, name: str, default: str | None = None) -> str:
         """Return the variable, stripped; an empty value counts as not set."""
-        value = self.values.get(name, "").strip()
+        value = self._given(name)
+        if value is None:
+            return default or ""
         if value:
             return value
         if default is None:
             self.missing.append(name)
             return ""
         return default
+
+    def _given(self, name: str) -> str | None:
+        """Return what a source gives; None where one that would have to be asked is unreadable."""
+        try:
+            return self.values.get(name, "").strip()
+        except SourceError as e:
+            self.invalid[e.name] = e.reason
+            return None
 
     def integer(self, name: str, default: int | None = None, *, low: int = 0) -> int:
         text = self.text(name, None if default is None else str(default))
@@ -129,7 +140,7 @@ class Environment:
     def fernet_keys(self, name: str, default: str | None = None) -> list[str]:
         """Return one or more Fernet keys; the first encrypts, all decrypt."""
         keys = self.items(name, default)
-        if not keys and self.values.get(name, "").strip():
+        if not keys and self._given(name):  # nothing but commas
             self.missing.append(name)
         for number, key in enumerate(keys, 1):
             where = f"(entry {number}) " if len(keys) > 1 else ""

@@ -10,7 +10,7 @@ READERS = {
     "text", "integer", "number", "flag", "items", "choice",
     "secret", "secrets", "fernet_keys", "database", "redis", "endpoints",
 }  # fmt: skip
-CALLS = {f"env.{reader}" for reader in READERS} | {"database", "os.getenv"}
+CALLS = {f"env.{reader}" for reader in READERS} | {"database", "os.getenv", "self.environ.get"}
 # Set by the tests and their tools themselves.
 INTERNAL = {
     "DJANGO_SETTINGS_MODULE", "SAUDA_TEST_DIR", "PYTEST_XDIST_WORKER", "PATH", "TMPDIR",
