@@ -30,7 +30,8 @@ SHORTEST = 32  # characters
 PLACEHOLDERS = re.compile(
     r"change.?me|replace.?(me|this)|insecure|placeholder|example|your.?(secret|key)", re.I
 )
-# A file that was written so lately may be half written.
+# A file that was changed in place so lately may be half written. One that was put in its place whole
+# counts at once.
 SETTLED_SECONDS = 0.5
 
 
@@ -147,8 +148,9 @@ def _in_file(setting: str) -> tuple[str, ...] | None:
             logger.error("%s cannot be read: %s", setting, type(e).__name__)
         return before.values if before else ()
     weak = [f"entry {n} {why}" for n, v in enumerate(values, 1) if (why := weakness(v))]
-    if (weak or not values) and before and time.time() - status.st_mtime < SETTLED_SECONDS:
-        return before.values  # still being written
+    in_place = before is not None and before.stamp[-1] == status.st_ino
+    if (weak or not values) and in_place and time.time() - status.st_mtime < SETTLED_SECONDS:
+        return before.values if before else ()  # still being written
     with _reading:
         _note(setting, before, values, weak)
         _readings[path] = _Reading(stamp, values)

@@ -265,6 +265,8 @@ def test_a_file_that_is_half_written_or_gone_opens_no_gap(secret_file, settings,
     assert known() == [A.encode(), B.encode()]
     (tmp_path / "secret").unlink()
     assert known() == [A.encode(), B.encode()]
+    secret_file(A)
+    assert known() == [A.encode()]  # an empty file that was put there whole counts at once
     secret_file(B)
     assert known() == [B.encode()]
     (tmp_path / "secret").write_text("")
