@@ -30,8 +30,8 @@ SHORTEST = 32  # characters
 PLACEHOLDERS = re.compile(
     r"change.?me|replace.?(me|this)|insecure|placeholder|example|your.?(secret|key)", re.I
 )
-# A file that was changed in place so lately may be half written. One that was put in its place whole
-# counts at once.
+# A file that was changed in place so lately may be half written. One that replaced another counts
+# at once.
 SETTLED_SECONDS = 0.5
 
 
