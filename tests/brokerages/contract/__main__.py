@@ -52,7 +52,11 @@ class Matrix:
         return self.reasons.setdefault(text.removeprefix("Skipped: "), len(self.reasons) + 1)
 
     def failed(self) -> int:
-        """Return how many checks failed, over all brokers; one without a result failed, too."""
+        """Return how many checks failed, over all brokers. One without a result failed, too, and
+        so did everything where nothing ran.
+        """
+        if not self.results:
+            return 1
         return len(self.other_failures) + sum(
             self.results[name].get(broker, FAIL) == FAIL
             for name in self.results
