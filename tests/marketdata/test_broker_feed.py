@@ -21,7 +21,7 @@ from accounts.models import User
 from brokerages.adapters.zerodha.adapter import ZerodhaAdapter
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.services import connection_create
-from brokerages.services.sessions import _store_token
+from brokerages.services.sessions import store_token
 from brokerages.types import SessionToken
 from marketdata import broker_refs, selectors
 from marketdata.channels import broker_symbol
@@ -91,7 +91,7 @@ def log_in(listed: None, kite: EmulatorServer) -> Callable[..., BrokerConnection
         BrokerConnection.objects.filter(pk=connection.pk).update(data_source=data_source)
         token = kite.dialect.open_session(account, key).access_token
         expires = timezone.now() + timedelta(hours=12)
-        _store_token(connection, SessionToken({"access_token": token}, expires, account))
+        store_token(connection, SessionToken({"access_token": token}, expires, account))
         return connection
 
     return make

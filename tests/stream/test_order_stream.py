@@ -22,7 +22,7 @@ from django.utils import timezone
 from accounts.models import User
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.services import adapter_for, connection_create
-from brokerages.services.sessions import _store_token
+from brokerages.services.sessions import store_token
 from brokerages.types import SessionToken
 from marketdata.models import Instrument
 from tests.emulators.core.clock import IST, Clock
@@ -75,7 +75,7 @@ class Trader:
     def log_in(self) -> None:
         token = self.kite.dialect.open_session(self.account, self.api_key).access_token
         expires = timezone.now() + timedelta(hours=12)
-        _store_token(self.connection, SessionToken({"access_token": token}, expires, self.account))
+        store_token(self.connection, SessionToken({"access_token": token}, expires, self.account))
 
     def place(self, quantity: int = 10, price: str = "90.00") -> Order:
         """Place an order that rests at the broker."""
