@@ -25,7 +25,7 @@ from brokerages.selectors import ConnectionBrief, connection_for_prices
 from brokerages.services import adapter_for
 from brokerages.types import Candle, CandleInterval, InstrumentRef, Quote, QuoteDepth
 from marketdata.broker_refs import ref_at_broker, refs_at_broker, why_not_at_broker
-from marketdata.quotes import broker_latest
+from marketdata.quotes import broker_latest, quotes_latest
 
 logger = logging.getLogger(__name__)
 
@@ -175,8 +175,12 @@ def quotes_shown(
     ids, now = list(dict.fromkeys(instrument_ids)), time.monotonic()
     latest = broker_latest(broker)
     found = latest.read(ids)
-    if max(_shown_until.get(connection_id, 0.0), _quiet_until.get(connection_id, 0.0)) > now:
+    if _quiet_until.get(connection_id, 0.0) > now:
         return found
+    if _shown_until.get(connection_id, 0.0) > now:  # young enough, but for those never asked for
+        ids = [pk for pk in ids if pk not in found]
+        if not ids:
+            return found
     if len(_shown_until) > MOST_REMEMBERED:
         _shown_until.clear()
         _quiet_until.clear()
@@ -188,6 +192,17 @@ def quotes_shown(
         return found
     _shown_until[connection_id] = time.monotonic() + SHOWN_SECONDS
     return found | asked.quotes
+
+
+def quotes_for_pages(user_id: UUID, refs: Iterable[InstrumentRef]) -> dict[int, Quote]:
+    """Return the quotes that a user's pages show: their broker's where their prices come from
+    there, else the platform's own.
+    """
+    wanted = list(refs)
+    connection = prices_from(user_id)
+    if connection is None:
+        return {quote.instrument_id: quote for quote in quotes_latest(wanted)}
+    return quotes_shown(connection.id, connection.broker, [ref.id for ref in wanted])
 
 
 def candles_fetch(

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from brokerages.types import BookLevel, Exchange, InstrumentKind, Quote
 from marketdata import selectors, services
+from marketdata.broker_prices import quotes_for_pages
 from marketdata.errors import UnknownInstrument, WatchlistConflict
 from marketdata.models import Watchlist
-from marketdata.quotes import quotes_latest
 from marketdata.sources.base import Listing
 
 WATCHLIST_NAME = "Watchlist"
@@ -52,7 +52,7 @@ def watchlist_panel(*, user_id: UUID) -> dict[str, Any]:
     """Return the list and a row with a price for each of its instruments."""
     watchlist = watchlist_default(user_id=user_id)
     symbols = selectors.watchlist_symbols([watchlist.pk]).get(watchlist.pk, []) if watchlist else []
-    items = priced_rows(symbols)
+    items = priced_rows(symbols, user_id=user_id)
     return {
         "watchlist": watchlist,
         "items": items,
@@ -69,16 +69,17 @@ def watched_symbols(*, user_id: UUID) -> set[str]:
     )
 
 
-def index_rows() -> list[dict[str, Any]]:
+def index_rows(*, user_id: UUID) -> list[dict[str, Any]]:
     """Return the indices of the bar at the top, those that are listed."""
     short = dict(INDICES)
-    return [{**row, "short": short[row["symbol"]]} for row in priced_rows(short)]
+    rows = priced_rows(short, user_id=user_id)
+    return [{**row, "short": short[row["symbol"]]} for row in rows]
 
 
-def priced_rows(symbols: Iterable[str]) -> list[dict[str, Any]]:
+def priced_rows(symbols: Iterable[str], *, user_id: UUID) -> list[dict[str, Any]]:
     """Return a row for each known instrument, in the order given, with its price if it has one."""
     listings = [listing for symbol in symbols if (listing := selectors.listing_by_key(symbol))]
-    quotes = {quote.instrument_id: quote for quote in quotes_latest(x.ref for x in listings)}
+    quotes = quotes_for_pages(user_id, (x.ref for x in listings))
     return [
         {
             "symbol": x.ref.key,
@@ -105,7 +106,7 @@ def price_fields(quote: Quote | None) -> dict[str, Any]:
     }
 
 
-def instrument_panel(symbol: str) -> dict[str, Any]:
+def instrument_panel(symbol: str, *, user_id: UUID) -> dict[str, Any]:
     """Return one instrument with its price, its book and the facts of its contract.
 
     Raises:
@@ -115,7 +116,7 @@ def instrument_panel(symbol: str) -> dict[str, Any]:
     if listing is None:
         raise UnknownInstrument(symbol)
     ref = listing.ref
-    quote = quote_of(listing)
+    quote = quote_of(listing, user_id=user_id)
     return {
         "instrument": {
             "symbol": ref.key,
@@ -135,12 +136,12 @@ def instrument_panel(symbol: str) -> dict[str, Any]:
     }
 
 
-def depth_panel(symbol: str) -> dict[str, Any]:
+def depth_panel(symbol: str, *, user_id: UUID) -> dict[str, Any]:
     """Return the five best levels of each side; raises as `instrument_panel`."""
     listing = selectors.listing_by_key(symbol)
     if listing is None:
         raise UnknownInstrument(symbol)
-    return book_fields(quote_of(listing))
+    return book_fields(quote_of(listing, user_id=user_id))
 
 
 def book_fields(quote: Quote | None) -> dict[str, Any]:
@@ -170,9 +171,9 @@ def search_rows(q: str, *, user_id: UUID, limit: int = 12) -> list[dict[str, Any
     ]
 
 
-def quote_of(listing: Listing) -> Quote | None:
+def quote_of(listing: Listing, *, user_id: UUID) -> Quote | None:
     """Return the newest known quote, however old: for display."""
-    return next(iter(quotes_latest([listing.ref])), None)
+    return quotes_for_pages(user_id, [listing.ref]).get(listing.ref.id)
 
 
 def symbol_given(text: str) -> str:

@@ -85,7 +85,7 @@ def instrument(request: HttpRequest, symbol: str) -> HttpResponseBase:
 @signed_in
 def depth(request: HttpRequest, symbol: str) -> HttpResponseBase:
     try:
-        context = panels.depth_panel(symbol)
+        context = panels.depth_panel(symbol, user_id=user_id_of(request))
     except UnknownInstrument as e:
         raise Http404 from e
     live = reverse("pages:instrument-depth", args=[symbol])
@@ -93,7 +93,7 @@ def depth(request: HttpRequest, symbol: str) -> HttpResponseBase:
 
 
 def _instrument(request: HttpRequest, symbol: str) -> dict[str, Any]:
-    context = panels.instrument_panel(symbol)
+    context = panels.instrument_panel(symbol, user_id=user_id_of(request))
     context["instrument"]["watched"] = symbol in panels.watched_symbols(user_id=user_id_of(request))
     context["intervals"] = INTERVALS
     context["live"] = reverse("pages:instrument-depth", args=[symbol])

@@ -127,7 +127,10 @@ def orders(request: HttpRequest) -> HttpResponseBase:
 
 def _order_rows(found: list[Row], user_id: UUID, expand: str, here: Row) -> list[Row]:
     expanded = set(expand.split(",")) - {""}
-    prices = {row["symbol"]: row["last_price"] for row in priced_rows({x["symbol"] for x in found})}
+    prices = {
+        row["symbol"]: row["last_price"]
+        for row in priced_rows({x["symbol"] for x in found}, user_id=user_id)
+    }
     rows = []
     for order in found:
         name, status = str(order["id"]), order["status"]
@@ -212,7 +215,7 @@ def order_change(request: HttpRequest, order_id: UUID) -> HttpResponseBase:
 
 def _ticket(request: HttpRequest, form: OrderForm, **more: Any) -> HttpResponseBase:
     symbol = form["symbol"].value()
-    quotes = priced_rows([symbol]) if symbol else []
+    quotes = priced_rows([symbol], user_id=user_id_of(request)) if symbol else []
     context = {
         "form": form,
         "products": PRODUCT_WORDS,

@@ -35,9 +35,9 @@ def watchlist_panel(context: template.Context) -> SafeString:
     return render_to_string("marketdata/_watchlist.html", values, request=request)
 
 
-@register.simple_tag
-def market_indices() -> list[dict[str, Any]]:
-    return panels.index_rows()
+@register.simple_tag(takes_context=True)
+def market_indices(context: template.Context) -> list[dict[str, Any]]:
+    return panels.index_rows(user_id=user_id_of(context["request"]))
 
 
 @register.simple_tag(takes_context=True)

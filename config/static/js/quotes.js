@@ -63,8 +63,8 @@ function flush() {
     apply(symbol, quote, before);
     for (const listener of extra.get(symbol) ?? []) listener(quote);
   }
-  const any = [...waiting.values()].some((quote) => quote.simulated);
-  if (any) for (const badge of $$("[data-sim-badge]")) badge.hidden = false;
+  const any = [...latest.values()].some((quote) => quote.simulated);
+  for (const badge of $$("[data-sim-badge]")) badge.hidden = !any;
   waiting.clear();
   sums();
 }
