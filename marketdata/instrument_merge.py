@@ -15,6 +15,7 @@ from django.db import connection
 from marketdata.contracts import Expiry, contract_prefix
 from marketdata.instrument_rows import COLUMNS, EXAMPLES, Tally, monthly
 
+PATIENCE_SECONDS = 60  # for one statement; requests are allowed less
 _CHUNK = 1 << 20
 _MANY = 1000
 
@@ -210,6 +211,7 @@ def merge(broker: str, file: IO[bytes], tally: Tally, now: datetime) -> Merged:
     instrument loads; rows that cannot be used are added to ``tally``.
     """
     with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{PATIENCE_SECONDS}s'")
         cursor.execute(_STAGE)
         with cursor.copy(f"COPY listed ({', '.join(COLUMNS)}) FROM STDIN") as copy:
             while chunk := file.read(_CHUNK):
@@ -237,17 +239,25 @@ def merge(broker: str, file: IO[bytes], tally: Tally, now: datetime) -> Merged:
         )
         matched = int(cursor.fetchone()[0])
         created = _count(cursor, _CREATE, values)
+        _analyze(cursor, "marketdata_instrument", created)
         cursor.execute(_LINK_CREATED)
         cursor.execute("ANALYZE listed")
         cursor.execute(_COMPLETE, values)
         changed = _count(cursor, _MERGE, values)
+        _analyze(cursor, "marketdata_brokerinstrument", changed)
         retired = _count(cursor, _RETIRE, values)
         cursor.execute(_RETIRE_INSTRUMENTS, values)
         cursor.execute(_MARK_DERIVATIVES, values)
         cursor.execute("DROP TABLE listed")
-        if created > _MANY:  # or the next list would be joined by plans for the small tables
-            cursor.execute("ANALYZE marketdata_instrument, marketdata_brokerinstrument")
     return Merged(matched + created, matched, created, changed, retired)
+
+
+def _analyze(cursor: Any, table: str, written: int) -> None:
+    """Let what follows be planned for the table as it is now: plans for the small one it was a
+    moment ago would take minutes.
+    """
+    if written > _MANY:
+        cursor.execute(f"ANALYZE {table}")
 
 
 def _count(cursor: Any, statement: str, values: dict[str, Any]) -> int:
