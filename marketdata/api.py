@@ -12,7 +12,15 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from marketdata import selectors, serializers
-from marketdata.answers import answer, errors, example, unknown_instrument
+from marketdata.answers import (
+    answer,
+    broker_errors,
+    errors,
+    example,
+    unknown_instrument,
+    user_id,
+)
+from marketdata.broker_prices import chart
 from marketdata.errors import UnknownInstrument
 from marketdata.inputs import cursor_of, offset_of
 from marketdata.outputs import (
@@ -21,7 +29,6 @@ from marketdata.outputs import (
     instrument_output,
     option_chain_output,
 )
-from marketdata.quotes import candles_latest, source_current
 from marketdata.sources.base import Listing
 
 INSTRUMENT_EXAMPLE = {
@@ -141,9 +148,11 @@ class CandlesApi(APIView):
         operation_id="instruments_candles",
         tags=["market data"],
         summary="The latest candles of an instrument, oldest first",
-        description="The last one may still be growing. Empty where the source keeps no candles.",
+        description="From the broker of the user's default connection, or the platform's own "
+        "source; `source` says which. The last one may still be growing. Empty where the source "
+        "keeps no candles.",
         parameters=[serializers.CandleQuery],
-        responses={200: serializers.CandleListOutput, **errors(400, 401, 404)},
+        responses={200: serializers.CandleListOutput, **broker_errors(400, 401, 404)},
         examples=example(
             "One",
             {
@@ -169,15 +178,14 @@ class CandlesApi(APIView):
         form.is_valid(raise_exception=True)
         ref = _listing(key).ref
         interval = form.validated_data["interval"]
-        candles = candles_latest(ref, interval, form.validated_data["limit"])
-        source = source_current()
+        found = chart(user_id(request), ref, interval, form.validated_data["limit"])
         return answer(
             {
                 "symbol": ref.key,
                 "interval": interval,
-                "source": source.name if source else settings.DATA_SOURCE,
-                "simulated": source.simulated if source else True,
-                "results": [candle_output(candle) for candle in candles],
+                "source": found.source,
+                "simulated": found.simulated,
+                "results": [candle_output(candle) for candle in found.candles],
             }
         )
 

@@ -6,8 +6,10 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+from django.conf import settings
 
 from brokerages.base import BrokerAdapter
 from brokerages.errors import (
@@ -25,7 +27,8 @@ from brokerages.selectors import ConnectionBrief, connection_for_prices
 from brokerages.services import adapter_for
 from brokerages.types import Candle, CandleInterval, InstrumentRef, Quote, QuoteDepth
 from marketdata.broker_refs import ref_at_broker, refs_at_broker, why_not_at_broker
-from marketdata.quotes import broker_latest, quotes_latest
+from marketdata.quotes import broker_latest, candles_latest, quotes_latest, source_current
+from marketdata.sources.base import INTERVALS
 
 logger = logging.getLogger(__name__)
 
@@ -229,3 +232,48 @@ def candles_fetch(
             code="interval_not_supported",
         )
     return adapter.fetch_candles(ref, interval, start, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """The latest candles, oldest first, and where they are from."""
+
+    candles: list[Candle]
+    source: str
+    simulated: bool
+
+
+def chart(user_id: UUID, ref: InstrumentRef, interval: str, limit: int) -> Chart:
+    """Return the last ``limit`` candles as the user's pages and clients chart them: their broker's
+    where their prices come from there, else the platform's own. ``interval`` is one of `INTERVALS`.
+
+    Raises:
+        NotAtBroker, BrokerError: as `candles_fetch`.
+    """
+    connection = prices_from(user_id)
+    if connection is None:
+        source = source_current()
+        return Chart(
+            candles_latest(ref, interval, limit),
+            source.name if source else settings.DATA_SOURCE,
+            source.simulated if source else True,
+        )
+    word = _CHARTED.get(interval)
+    if word is None:
+        raise NotSupported(
+            f"Brokers have no candles of {interval}.",
+            broker=connection.broker,
+            code="interval_not_supported",
+        )
+    now = datetime.now(UTC)
+    sessions = -(-limit * INTERVALS[interval] // SESSION_SECONDS)
+    if interval == "1d":
+        sessions = limit
+    # Weekends, and the holidays of a year among so many days.
+    start = now - timedelta(days=sessions * 7 // 5 + sessions // 20 + 5)
+    found = candles_fetch(connection, ref.id, word, start, now)
+    return Chart(found[-limit:], connection.broker, simulated=False)
+
+
+SESSION_SECONDS = 375 * 60
+_CHARTED = {interval.value: interval for interval in CandleInterval} | {"1h": CandleInterval.HOUR}

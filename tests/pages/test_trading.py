@@ -306,7 +306,10 @@ def test_a_broker_that_wants_its_user_is_logged_in_at(
     BrokerSession.objects.update(state=BrokerSession.State.LOGIN_NEEDED)
     assert "Log in needed" in text(visitor.get("/connections"))
     path = f"/connections/{connection.pk}/login"
-    assert 'href="https://broker.test/?state=' in visitor.get(path).content.decode()
+    assert f'href="{path}/start"' in visitor.get(path).content.decode()
+    away = visitor.get(f"{path}/start")
+    assert away.status_code == 302
+    assert away["Location"].startswith("https://broker.test/?state=")
     assert visitor.post(path).status_code == 422
     assert visitor.post(path, {"grant": "token"})["Location"] == "/connections"
     assert "is logged in" in text(visitor.get("/connections"))
