@@ -63,8 +63,8 @@ class Pace(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PaceRule:
-    """At most ``limit`` requests of ``kinds`` in any rolling window of ``seconds``: the broker's own
-    cap, as published. The limiter keeps below it by itself.
+    """At most ``limit`` requests of ``kinds`` in any rolling window of ``seconds``: the cap that
+    the broker publishes. The limiter keeps below it by itself.
 
     ``reserve`` of them are kept for cancels, where ``kinds`` has them. ``scope`` says who shares
     the window: a CONNECTION (the account at the broker), an APP (the API key), or an IP address.
