@@ -7,9 +7,19 @@ from typing import Any
 
 from rest_framework import serializers
 
-from brokerages.base import BrokerAdapter, SessionRenewal
+from brokerages.base import BrokerAdapter, Pace, SessionRenewal
 from brokerages.models import BrokerConnection, BrokerCredential, BrokerSession
-from brokerages.types import Exchange, OrderType, Product, ReportedStatus, Side, Validity
+from brokerages.services.adapters import redirect_url
+from brokerages.types import (
+    CandleInterval,
+    Exchange,
+    OrderType,
+    Product,
+    QuoteDepth,
+    ReportedStatus,
+    Side,
+    Validity,
+)
 
 MAX_LIMIT = 500
 
@@ -114,6 +124,13 @@ class CredentialFieldOutput(serializers.Serializer):
     help_text = serializers.CharField()  # type: ignore[assignment]
 
 
+class PaceRuleOutput(serializers.Serializer):
+    kinds = serializers.ListField(child=serializers.ChoiceField(words(Pace)))
+    limit = serializers.IntegerField(help_text="The most requests of these kinds together.")
+    seconds = serializers.IntegerField(help_text="In any window of so many seconds.")
+    scope = serializers.ChoiceField(["CONNECTION", "APP", "IP"], help_text="Who shares it.")
+
+
 class CapabilitiesOutput(serializers.Serializer):
     order_types = serializers.ListField(child=serializers.ChoiceField(words(OrderType)))
     products = serializers.ListField(child=serializers.ChoiceField(words(Product)))
@@ -128,6 +145,17 @@ class CapabilitiesOutput(serializers.Serializer):
     pushes_order_updates = serializers.BooleanField()
     streams_ticks = serializers.BooleanField()
     max_stream_instruments = serializers.IntegerField()
+    max_streams = serializers.IntegerField()
+    quotes = serializers.ListField(child=serializers.ChoiceField(words(QuoteDepth)))
+    candle_intervals = serializers.ListField(child=serializers.ChoiceField(words(CandleInterval)))
+    lists_instruments = serializers.BooleanField()
+    estimates_margin = serializers.BooleanField()
+    sends_postbacks = serializers.BooleanField()
+    signs_postbacks = serializers.BooleanField()
+    opens_by_approval = serializers.BooleanField(
+        help_text="The broker asks its user to approve a session, if asked to."
+    )
+    pace = PaceRuleOutput(many=True)
     orders_per_second = serializers.IntegerField(allow_null=True)
     find_by_client_order_id = serializers.BooleanField()
     client_order_id_max_length = serializers.IntegerField()
@@ -138,6 +166,11 @@ class BrokerOutput(serializers.Serializer):
     label = serializers.CharField()  # type: ignore[assignment]
     capabilities = CapabilitiesOutput()
     credential_fields = CredentialFieldOutput(many=True)
+    redirect_url = serializers.CharField(
+        allow_blank=True,
+        help_text="To be entered at the broker as the app's redirect address; empty where the "
+        "broker has no login page.",
+    )
 
 
 class BrokerPage(serializers.Serializer):
@@ -156,14 +189,27 @@ def broker_output(adapter: type[BrokerAdapter]) -> dict[str, Any]:
         ("products", Product),
         ("validities", Validity),
         ("exchanges", Exchange),
+        ("quotes", QuoteDepth),
+        ("candle_intervals", CandleInterval),
     ):
         shown[name] = [word for word in words(enum) if word in shown[name]]
+    shown["pace"] = [
+        {
+            "kinds": [word for word in words(Pace) if word in rule.kinds],
+            "limit": rule.limit,
+            "seconds": rule.seconds,
+            "scope": rule.scope,
+        }
+        for rule in capabilities.pace
+    ]
+    interactive = capabilities.session_renewal is SessionRenewal.INTERACTIVE
     fields = CredentialFieldOutput(adapter.credential_fields, many=True).data
     return {
         "name": adapter.name,
         "label": adapter.label,
         "capabilities": shown,
         "credential_fields": fields,
+        "redirect_url": redirect_url(adapter.name) if interactive else "",
     }
 
 
