@@ -518,6 +518,12 @@ def test_gtt(zerodha, kite):
 # --- Ticker ---------------------------------------------------------------------------------------
 
 
+def reactor_runs() -> bool:
+    from twisted.internet import reactor
+
+    return bool(reactor.running)
+
+
 class Heard:
     """A ticker with everything that it said."""
 
@@ -534,7 +540,10 @@ class Heard:
         self.ticker.on_connect = self._on_connect
         self.ticker.on_close = self._on_close
         self.ticker.on_message = self._on_message
-        self.ticker.connect(threaded=True)
+        if reactor_runs():  # an idle reactor would not notice what another thread asks of it
+            self.call("connect", True)
+        else:
+            self.ticker.connect(threaded=True)
 
     def _on_connect(self, ws: Any, response: Any) -> None:
         self.connects += 1
