@@ -21,7 +21,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from brokerages.base import IST, BrokerAdapter, SessionRenewal
@@ -164,7 +164,7 @@ def _brokers(wanted: Any) -> list[str]:
     return [name for name in BROKER_NAMES if wanted(adapter_class(name).capabilities)]
 
 
-def _due(now: datetime, today: date) -> Any:
+def _due(now: datetime, today: date) -> QuerySet[Renewal]:
     return Renewal.objects.filter(trade_date=today).filter(
         Q(state=State.WAITING, not_before__lte=now) | Q(state=State.RUNNING, lease_until__lte=now)
     )
