@@ -20,6 +20,7 @@ from brokerages.selectors import connection_get, session_get, unknown_connection
 from brokerages.services.adapters import (
     SESSION_FIELD,
     adapter_for,
+    adapter_to_renew,
     adapter_without_session,
     place_of,
     token_to_text,
@@ -93,7 +94,8 @@ def session_close(*, user_id: UUID, connection_id: UUID) -> BrokerSession:
         return session
     error = ""
     try:
-        adapter_for(connection).close_session()
+        if session.state == State.ACTIVE:  # unwatched: that it is over already is no news now
+            adapter_to_renew(connection).close_session()
     except BrokerError as e:
         error = e.message  # ours ends in any case: its token is destroyed
     return session_end(connection, State.CLOSED, "session.closed", error)

@@ -169,6 +169,18 @@ def test_a_session_that_was_opened_meanwhile_stands(asha, daily, path, monkeypat
     assert not Notification.objects.exists()
 
 
+def test_closing_a_session_that_is_over_already_tells_nobody(asha, daily, path, monkeypatch):
+    def close(self: Any) -> None:
+        raise SessionExpired("it was over", broker="daily")
+
+    monkeypatch.setattr(daily, "close_session", close)
+
+    assert asha.send("delete", f"{path}/session").status_code == 204
+
+    assert BrokerSession.objects.get().state == "CLOSED"
+    assert not Notification.objects.exists()
+
+
 def test_its_end_is_known_in_advance(asha, daily, path):
     assert asha.get(path).json()["session"]["expires_at"] is not None
     BrokerSession.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
