@@ -126,8 +126,8 @@ app.conf.beat_schedule = {
         # 05:30 to 08:45 in India, each minute; the service knows the window too
         every_minute("brokerages.renew_sessions", crontab(hour="0-3", minute="*")),
         every("marketdata.refresh_contracts", 1800),  # cheap when nothing expired or was listed
-        # 08:30 in India, when the brokers' lists of the day are out, and again if it failed then
-        at("marketdata.sync_instruments", crontab(hour="3", minute="0,15,30,45")),
+        # due from 08:30 in India, when the brokers' lists of the day are out, until it has worked
+        at("marketdata.sync_instruments", crontab(minute="*/15")),
         every("accounts.sweep_mail", 5),
         every("accounts.delete_expired", 3600),
         every("audit.seal_entries", 1),

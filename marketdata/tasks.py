@@ -8,6 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from brokerages.selectors import connections_with_session
 from marketdata.instrument_sync import brokers_with_lists, instruments_sync, is_due
 from marketdata.services import instruments_load
 
@@ -22,9 +23,11 @@ def refresh_contracts() -> None:
 
 @shared_task(name="marketdata.sync_instruments", ignore_result=True)
 def sync_instruments() -> None:
-    """Read the list of each broker whose list of today was not read yet."""
+    """Read the list of each broker whose list of today was not read yet, and that anybody is
+    logged in at.
+    """
     for broker in brokers_with_lists():
-        if is_due(broker, timezone.now()):
+        if is_due(broker, timezone.now()) and connections_with_session(broker):
             sync_instruments_of.delay(broker)
 
 

@@ -17,7 +17,7 @@ from accounts.clients import Client as Device
 from accounts.models import User
 from accounts.services.sign_in import user_signup
 from brokerages.errors import OutcomeUnknown, SessionExpired
-from brokerages.services import connection_create, session_open
+from brokerages.services import connection_create, session_close, session_open
 from brokerages.types import InstrumentKind
 from marketdata import broker_refs, selectors, tasks
 from marketdata.contracts import Expiry, contract_symbol
@@ -349,6 +349,24 @@ def test_first_session_reads_the_list(
     with django_capture_on_commit_callbacks(execute=True):
         session_open(user_id=user.pk, connection_id=made.pk, grant="g")
     assert len(sent) == 1  # the list of today is there
+
+
+def test_schedule_reads_what_is_due_where_somebody_is_logged_in(
+    market, session, world, monkeypatch
+):
+    sent: list[str] = []
+    monkeypatch.setattr(tasks.sync_instruments_of, "delay", sent.append)
+    world.records = [RELIANCE]
+
+    tasks.sync_instruments()
+    assert sent == [NAME]
+    tasks.sync_instruments_of(sent.pop())
+    tasks.sync_instruments()
+    assert sent == []
+    InstrumentSync.objects.all().delete()
+    session_close(user_id=session.user_id, connection_id=session.pk)
+    tasks.sync_instruments()
+    assert sent == []
 
 
 def test_command(market, session, world, capsys):
