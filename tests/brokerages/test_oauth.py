@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,12 +17,16 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import LoginSession, User
-from brokerages.models import BrokerConnection, BrokerLogin, BrokerSession
+from brokerages.models import BrokerConnection, BrokerLogin, BrokerSession, InboundEvent
 from brokerages.services import logins
 from tests.brokerages.conftest import Market
 from tests.brokerages.test_connections_api import Caller
 from tests.emulators.core.server import EmulatorServer
+from tests.emulators.upstox import Upstox
+from tests.emulators.upstox.dialect import API_KEY as UPSTOX_KEY
+from tests.emulators.upstox.dialect import API_SECRET as UPSTOX_SECRET
 from tests.emulators.zerodha import App, Zerodha
+from trading.services.inbound import event_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -277,3 +282,33 @@ def test_the_source_systems_example_works_as_written(asha, kite):
     assert answer.status_code == 201, answer.content
     assert answer.json()["session"]["state"] == "ACTIVE"
     assert BrokerConnection.objects.get().broker == "zerodha"
+
+
+def test_a_session_by_approval(asha, settings, live_server):
+    """Asked for here, approved in the broker's app, posted to the connection's own address."""
+    settings.PUBLIC_URL = live_server.url
+    with EmulatorServer(Upstox()) as upstox:
+        settings.BROKER_ENDPOINTS = {"upstox": {"api": upstox.url, "login": upstox.url}}
+        given = {"api_key": UPSTOX_KEY, "api_secret": UPSTOX_SECRET}
+        body = {"broker": "upstox", "credentials": given}
+        path = f"/connections/{asha.post('/connections', body).json()['id']}"
+        app = upstox.dialect.apps[UPSTOX_KEY]
+        app.notifier_url = asha.get(f"{path}/postback").json()["url"]
+
+        asked = asha.post(f"{path}/session/request")
+        assert (asked.status_code, bool(asked.json()["expires_at"])) == (202, True)
+        assert asha.get(f"{path}/session").status_code == 404  # nobody has approved it yet
+
+        upstox.dialect.approve("4CAB12", UPSTOX_KEY)
+        until = time.monotonic() + 20
+        while not (ids := InboundEvent.objects.values_list("pk", flat=True)):
+            assert time.monotonic() < until, "no notice came"
+            time.sleep(0.05)
+        for pk in ids:
+            event_process(pk)
+
+        session = asha.get(f"{path}/session").json()
+        told = list(InboundEvent.objects.values_list("state", "error"))
+        assert session.get("state") == "ACTIVE", told
+        assert session["broker_user_id"] == "4CAB12"
+        assert asha.get(f"{path}/profile").status_code == 200
