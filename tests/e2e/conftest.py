@@ -68,9 +68,13 @@ def live_platform() -> Iterator[LivePlatform]:
             signal.signal(number, handler)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start the browser that this machine has, or gets; see `browser_binary`."""
+    """Start the browser that this machine has, or gets; see `browser_binary`.
+
+    Not for longer than its module: Playwright keeps an event loop running in this thread, beside
+    which no other test could run one.
+    """
     binary = browser_binary.find()
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(

@@ -166,6 +166,7 @@ def test_rotation_drill(address: tuple[str, int], secrets: Secrets) -> None:
     secrets.write(A)
     phase = {"sign": [A], "stop": False}
     answers: list[tuple[str, int, float, float]] = []
+    waiting_for = [""] * WORKERS  # what each sender's delivery on its way is signed with
 
     def sender(number: int) -> None:
         connection = http.client.HTTPConnection(*address, timeout=10)
@@ -174,14 +175,16 @@ def test_rotation_drill(address: tuple[str, int], secrets: Secrets) -> None:
             if phase["stop"]:
                 break
             time.sleep(max(0.0, started + n * WORKERS / RATE - time.monotonic()))
+            waiting_for[number] = A  # until it is known: nobody removes a secret in between
             known = phase["sign"]
-            secret = known[n % len(known)]  # type: ignore[index,arg-type]
+            secret = waiting_for[number] = known[n % len(known)]  # type: ignore[index,arg-type]
             body = json.dumps({"type": "ping", "event_id": f"d-{number}-{n}"}).encode()
             sent = time.monotonic()
             connection.request("POST", PATH, body, {"X-Broker-Signature": sign(body, secret)})
             answer = connection.getresponse()
             answer.read()
             answers.append((secret, answer.status, sent, time.monotonic() - sent))
+            waiting_for[number] = ""
         connection.close()
 
     threads = [threading.Thread(target=sender, args=[number]) for number in range(WORKERS)]
@@ -192,7 +195,9 @@ def test_rotation_drill(address: tuple[str, int], secrets: Secrets) -> None:
     phase["sign"] = [A, B]
     time.sleep(SECONDS / 3)
     phase["sign"] = [B]
-    time.sleep(0.5)  # what is on its way with A arrives
+    until = time.monotonic() + 10
+    while A in waiting_for and time.monotonic() < until:  # what is on its way with A arrives
+        time.sleep(0.01)
     secrets.write(B)
     removed = time.monotonic()
     refused_after = None
