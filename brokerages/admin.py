@@ -15,6 +15,7 @@ from brokerages.models import (
     InboundEvent,
     PaperFill,
     PaperOrder,
+    SessionRenewal,
 )
 from brokerages.problems import NotFound
 from brokerages.services.inbox import event_replay
@@ -60,6 +61,21 @@ class ConnectionAdmin(ReadOnly, admin.ModelAdmin):
     search_fields = ("label", "user__email", "id")
     list_select_related = ("user",)
     inlines = (SessionInline, CredentialInline)
+
+
+@admin.register(SessionRenewal)
+class SessionRenewalAdmin(ReadOnly, admin.ModelAdmin):
+    """Which sessions were renewed on a day, and why others were not."""
+
+    list_display = (
+        "trade_date", "connection", "state", "attempts", "not_before", "finished_at", "error_code",
+        "last_error",
+    )  # fmt: skip
+    list_filter = ("state", "connection__broker")
+    search_fields = ("connection__user__email", "connection__label")
+    list_select_related = ("connection",)
+    date_hierarchy = "trade_date"
+    show_full_result_count = False
 
 
 class FillInline(ReadOnly, admin.TabularInline):
