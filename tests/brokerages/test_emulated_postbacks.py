@@ -126,9 +126,8 @@ def test_repeated_reordered_and_lost_they_lead_to_the_same(trader, bench, connec
     assert sum(Fill.objects.values_list("quantity", flat=True)) == 10
 
 
+@pytest.mark.parametrize("bench", ["zerodha"], indirect=True)  # Upstox signs nothing
 def test_a_secret_that_changed_at_the_broker_is_refused(trader, bench, connection):
-    if bench.name == "upstox":
-        pytest.skip("Upstox signs nothing")
     bench.show(101, bids=[(100, 1000)], asks=[(101, 1000)])
     place(trader, connection)
     count = InboundEvent.objects.count()

@@ -216,6 +216,7 @@ def test_rotation_under_load_refuses_nothing_valid(secret_file):
     good: list[str] = [A]  # what the sender signs with
     answers: list[tuple[str, int, float]] = []
     stop = threading.Event()
+    on_their_way = [""] * 4  # what the senders' present deliveries are signed with
 
     def sender(number: int) -> None:
         http = Client(raise_request_exception=False)
@@ -223,9 +224,12 @@ def test_rotation_under_load_refuses_nothing_valid(secret_file):
             for n in range(1000):
                 if stop.is_set():
                     return
+                on_their_way[number] = A  # until it is chosen
                 started, secret = time.monotonic(), random.choice(good)
+                on_their_way[number] = secret
                 event = {"event_id": f"r-{number}-{n}", "type": "ping"}
                 answers.append((secret, send(event, secret, http).status_code, started))
+                on_their_way[number] = ""
                 time.sleep(max(0, 0.08 - (time.monotonic() - started)))
         finally:
             connections.close_all()
@@ -238,7 +242,9 @@ def test_rotation_under_load_refuses_nothing_valid(secret_file):
     good[:] = [A, B]
     time.sleep(1.5)
     good[:] = [B]  # the sender moves on
-    time.sleep(0.5)
+    until = time.monotonic() + 10
+    while A in on_their_way and time.monotonic() < until:
+        time.sleep(0.01)
     secret_file(B)
     removed = time.monotonic()
     time.sleep(1.5)
