@@ -4,13 +4,16 @@ empty table meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from accounts.clients import Client as Device
@@ -31,6 +34,16 @@ from tests.marketdata.fake_broker import NAME, contract, share
 RELIANCE = share("RELIANCE", "2885", "INE002A01018")
 TODAY = timezone.localdate()
 FAR = date(TODAY.year + 1, 3, 25)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def swept(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Leave no hundred thousand dead rows behind: all later tests would go through them."""
+    yield
+    with django_db_blocker.unblock():
+        given = connection.get_connection_params()
+        with psycopg.connect(**given, autocommit=True) as owner:
+            owner.execute("VACUUM (ANALYZE) marketdata_instrument, marketdata_brokerinstrument")
 
 
 @pytest.fixture
