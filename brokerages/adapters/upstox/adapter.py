@@ -251,7 +251,8 @@ class UpstoxAdapter(BrokerAdapter):
         tag = mapping.tag_of(request)
         try:
             data = self._call(Pace.OTHER, "OrderApi", "get_order_details", API_VERSION, tag=tag)
-        except OrderNotFound:
+        except OrderNotFound as e:
+            _prove_absent(e)
             return None
         with reading():
             return mapping.parse_history(data, self.context.now())
@@ -261,7 +262,8 @@ class UpstoxAdapter(BrokerAdapter):
             return self.find_order(request)
         try:
             data = self._call(Pace.OTHER, "OrderApi", "get_order_status", order_id=broker_order_id)
-        except OrderNotFound:
+        except OrderNotFound as e:
+            _prove_absent(e)
             return None
         with reading():
             return mapping.parse_order(record_of(data), self.context.now())
@@ -540,3 +542,14 @@ def _unpacked(packed: bytes) -> Iterator[bytes]:
         raise OutcomeUnknown(
             "Upstox's instrument list is cut off.", broker="upstox", code="unreadable"
         ) from e
+
+
+def _prove_absent(error: OrderNotFound) -> None:
+    """Go on only where the broker says that it has no such order. Other codes complain of the
+    question, which proves nothing of the order.
+
+    Raises:
+        OutcomeUnknown: another code.
+    """
+    if error.code != "UDAPI100010":
+        raise OutcomeUnknown(error.message, broker=error.broker, code=error.code) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from brokerages.adapters.upstox.refusals import BROKER, plain
@@ -446,7 +446,7 @@ def _fill(row: Row, tags: Mapping[str, str], first: Mapping[str, str]) -> FillRe
         exchange=EXCHANGES[required(row, "exchange")],
         side=Side(required(row, "transaction_type")),
         quantity=units(row, "quantity"),
-        price=paid,
+        price=paid.quantize(Decimal("0.0001"), ROUND_HALF_UP),  # as fills are stored and compared
         filled_at=at,
     )
 

@@ -26,7 +26,7 @@ from brokerages.adapters.upstox.values import (
     text,
     units,
 )
-from brokerages.types import Funds, HoldingReport, PositionReport, Profile, SessionToken
+from brokerages.types import Exchange, Funds, HoldingReport, PositionReport, Profile, SessionToken
 
 MAX_TOKEN = 4096
 
@@ -47,12 +47,17 @@ def _position(row: Row) -> PositionReport | None:
         exchange=exchange,
         symbol=symbol_of(row, key),
         product=product,
-        quantity=units(row, "quantity"),
+        quantity=units(row, "quantity") * _units_each(row, exchange),
         average_price=amount(row, "average_price"),
         last_price=price(row, "last_price"),
         realised=amount(row, "realised"),
         unrealised=amount(row, "unrealised"),
     )
+
+
+def _units_each(row: Row, exchange: Exchange) -> int:
+    """Return the units of one: commodities are counted in lots, and the row says of how many."""
+    return max(units(row, "multiplier"), 1) if exchange is Exchange.MCX else 1
 
 
 def parse_holdings(data: Any) -> tuple[list[HoldingReport], int]:

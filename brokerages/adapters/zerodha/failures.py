@@ -154,6 +154,10 @@ def failure_of(
     if _UNSURE.search(words):
         return unknown(words, code)
     if _TOO_EARLY.search(words):
+        # Of a change or a cancel they say that it came before the order was there. Of a placement
+        # they may as well say that the order was taken: it must not be sent again.
+        if not of_order:
+            return unknown(words, code)
         return NotSent(words, broker=BROKER, code="being_processed")
     error = _match(_ORDER_WORDS, words) if of_order else None
     error = error or _match(_WORDS, words) or _TYPES.get(status, {}).get(kind)

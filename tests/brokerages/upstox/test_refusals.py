@@ -105,3 +105,13 @@ def test_static_ip_as_the_broker_says_it():
     assert "203.0.113.9" in error.message
     assert "IP" in error.advice
     assert isinstance(error, BrokerError)
+
+
+def test_only_one_code_proves_that_an_order_is_absent() -> None:
+    from brokerages.adapters.upstox.adapter import _prove_absent
+    from brokerages.errors import OutcomeUnknown
+
+    _prove_absent(OrderNotFound("no such order", broker="upstox", code="UDAPI100010"))
+    for code in ("UDAPI1003", "UDAPI1010", "UDAPI1023", "UDAPI1109"):
+        with pytest.raises(OutcomeUnknown):
+            _prove_absent(OrderNotFound("order id required", broker="upstox", code=code))

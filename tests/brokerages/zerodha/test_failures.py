@@ -187,3 +187,14 @@ def test_waits_of_a_rate_limit(header: str | None, seconds: float) -> None:
 def test_long_messages_are_cut() -> None:
     body = {"error_type": "InputException", "message": "x" * 10_000}
     assert len(failure_of(400, body).message) == 500
+
+
+def test_a_placement_that_is_being_processed_is_not_sent_again() -> None:
+    """Of a change it says "too early"; of a placement, perhaps, that the order was taken."""
+    body = {
+        "status": "error",
+        "error_type": "OrderException",
+        "message": "Your order request is being processed. Check the order book.",
+    }
+    assert isinstance(failure_of(400, body), OutcomeUnknown)
+    assert isinstance(failure_of(400, body, of_order=True), NotSent)
