@@ -362,3 +362,19 @@ def test_a_change_that_waited_too_long_is_not_sent(trader: Trader, settings):
     after = trader.order(order["id"])
     assert (after["price"], after["status"]) == ("2450.00", "OPEN")
     assert trader.events(order["id"])[-1] == "MODIFY_REFUSED"
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_an_order_at_its_end_is_never_sent(trader: Trader, place_fault, settings, stale):
+    sends = place_fault(NotSent("no route", broker="paper"))
+    order = trader.place(**RESTING).json()
+    Order.objects.update(status="CANCELLED")
+    if stale:
+        settings.STALE_COMMAND_SECONDS = 0
+
+    work()
+
+    assert not sends
+    assert trader.order(order["id"])["status"] == "CANCELLED"
+    command = OrderCommand.objects.get()
+    assert (command.state, command.sends, command.error_code) == ("DROPPED", 0, "order_closed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -13,9 +13,12 @@ from django.db import connection
 from django.db.models import F, Sum
 
 from audit.models import AuditEntry
+from brokerages.adapters.paper.adapter import PaperAdapter
+from brokerages.errors import NotSent
 from brokerages.services import adapter_for
 from tests.trading.conftest import work
 from trading.models import Fill, Order, OrderCommand, OrderEvent, Position
+from trading.services import orders
 from trading.services.execution import command_dispatch, lane_drain
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -125,3 +128,45 @@ def test_cancel_and_claim_race_never_loses_the_order(trader):
         work()
         assert trader.order(order["id"])["status"] == "CANCELLED"
     assert adapter_for(Order.objects.first().connection).fetch_funds().used == 0
+
+
+def test_cancel_and_failed_send_race_sends_nothing_more(trader, monkeypatch):
+    sending, may_fail, settled = Event(), Event(), Event()
+    sends: list[str] = []
+    real_lock = orders.order_lock
+
+    def place(self: PaperAdapter, request: Any) -> Any:
+        sends.append(request.client_order_id)
+        sending.set()
+        assert may_fail.wait(10)
+        raise NotSent("no route", broker="paper")
+
+    def lock(*args: Any, **names: Any) -> Order:
+        # the cancel has seen the command and not yet the order: the send fails right now
+        may_fail.set()
+        settled.wait(0.5)
+        return real_lock(*args, **names)
+
+    def dispatch() -> None:
+        command_dispatch(command.pk)
+        settled.set()
+
+    def cancel() -> Any:
+        assert sending.wait(10)
+        return trader.call("DELETE", f"/orders/{order['id']}")
+
+    order = trader.place(order_type="LIMIT", price="2400.00").json()
+    command = OrderCommand.objects.get()
+    monkeypatch.setattr(PaperAdapter, "place_order", place)
+    monkeypatch.setattr(orders, "order_lock", lock)
+
+    _, answer = at_once([dispatch, cancel])
+
+    assert answer.status_code == 202
+    assert settled.is_set()
+    OrderCommand.objects.update(not_before=F("created_at"))
+    work()
+    assert trader.order(order["id"])["status"] == "CANCELLED"
+    assert len(sends) == 1
+    command.refresh_from_db()
+    assert command.state == "DROPPED"

@@ -94,6 +94,9 @@ def command_send(claim: Claim) -> float:
     toward the broker asks to wait: then it was not sent, and waits.
     """
     order = claim.order
+    if claim.kind == Kind.PLACE and OrderStatus(order.status) in CLOSED:
+        _settle_dropped(claim, f"The order is already {order.status}.")
+        return 0
     if claim.stale and claim.kind == Kind.PLACE:
         _settle_denied(claim, "stale", STALE_MESSAGE)
         return 0
@@ -310,6 +313,17 @@ def _settle_unknown(claim: Claim, message: str, code: str) -> None:
                 "The broker did not answer clearly. The order is looked up; it is not sent again.",
             )
         edit.save()
+
+
+def _settle_dropped(claim: Claim, message: str) -> None:
+    """End a PLACE whose order was at its end before it was claimed; the order stays as it is."""
+    OrderCommand.objects.filter(pk=claim.id, state=State.SENDING).update(
+        state=State.DROPPED,
+        sends=0,
+        settled_at=timezone.now(),
+        error_code="order_closed",
+        error_message=message,
+    )
 
 
 def _settle_denied(claim: Claim, code: str, message: str) -> None:

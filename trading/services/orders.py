@@ -275,11 +275,12 @@ def order_cancel(*, user_id: UUID, order_id: UUID) -> dict[str, Any]:
     with transaction.atomic():
         if not Order.objects.filter(pk=order_id, user_id=user_id).exists():
             raise NotFound("no such order")
-        # the command first: a worker that claims locks it before the order
-        dropped = OrderCommand.objects.filter(
-            order_id=order_id, kind=OrderCommand.Kind.PLACE, state=OrderCommand.State.WAITING
-        ).update(
-            state=OrderCommand.State.DROPPED, settled_at=timezone.now(), error_code="cancelled"
+        # the command first, whatever its state: who claims it or puts it back locks it before the
+        # order, so that what is decided here holds until the commit
+        place = (
+            OrderCommand.objects.select_for_update(no_key=True)
+            .filter(order_id=order_id, kind=OrderCommand.Kind.PLACE)
+            .first()
         )
         order = order_lock(order_id, user_id=user_id)
         connection = _connection(order)
@@ -291,7 +292,10 @@ def order_cancel(*, user_id: UUID, order_id: UUID) -> dict[str, Any]:
                 f"The order is already {order.status}.", detail={"status": order.status}
             )
         edit = OrderEdit(order, broker=connection.broker)
-        if dropped:
+        if place is not None and place.state == OrderCommand.State.WAITING:
+            place.state, place.error_code = OrderCommand.State.DROPPED, "cancelled"
+            place.settled_at = timezone.now()
+            place.save(update_fields=["state", "error_code", "settled_at"])
             edit.trigger(
                 OrderTrigger.REQUEST_CANCEL, "CANCELLED", message="Cancelled before it was sent."
             )
