@@ -17,7 +17,7 @@ from django.utils import timezone
 from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.errors import OutcomeUnknown, SessionExpired
 from brokerages.services import adapter_for
-from tests.trading.conftest import Trader
+from tests.trading.conftest import Trader, work
 from trading.models import Notification, Order, OrderCommand
 from trading.services import books, reconciliation
 
@@ -154,6 +154,35 @@ def test_the_book_of_another_day_proves_nothing(trader: Trader, broker: Broker):
     asked = len(broker.asked)
     reconciliation.commands_reconcile()
     assert len(broker.asked) == asked  # it is not asked for ever
+
+
+@pytest.mark.parametrize("asked", ["before", "after"])
+def test_the_cancel_of_an_order_that_stays_unverified_is_refused(
+    trader: Trader, broker: Broker, asked
+):
+    broker.lost_answers = True
+    order = trader.placed(**RESTING)
+    broker.hidden = {r.broker_order_id for r in _book(trader)}
+    path = f"/orders/{order['id']}"
+    if asked == "before":
+        assert trader.call("DELETE", path).status_code == 202
+        work()
+        assert trader.order(order["id"])["status"] == "PENDING_CANCEL"  # it waits for the id
+    days_ago(1)
+    reconciliation.commands_reconcile()
+
+    for _ in range(2):  # as often as it is asked
+        if asked == "after":
+            assert trader.call("DELETE", path).status_code == 202
+        OrderCommand.objects.filter(state="WAITING").update(
+            not_before=timezone.now() - timedelta(seconds=1)
+        )
+        work()
+
+        after = trader.order(order["id"])
+        assert (after["status"], after["status_code"]) == ("SUBMITTED", "unverified")
+        assert "Look at the broker's statement" in after["status_message"]
+        assert not OrderCommand.objects.filter(state="WAITING").exists()
 
 
 def test_a_day_order_ends_when_the_cleared_book_was_seen_after_the_close(

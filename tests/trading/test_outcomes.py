@@ -378,3 +378,21 @@ def test_an_order_at_its_end_is_never_sent(trader: Trader, place_fault, settings
     assert trader.order(order["id"])["status"] == "CANCELLED"
     command = OrderCommand.objects.get()
     assert (command.state, command.sends, command.error_code) == ("DROPPED", 0, "order_closed")
+
+
+def test_looks_of_an_earlier_send_do_not_count_for_the_next(trader: Trader, place_fault):
+    place_fault(NotSent("no route", broker="paper"))
+    order = trader.place(**RESTING).json()
+    # looked up twice while it was on its way
+    OrderCommand.objects.update(checks=2, checked_at=timezone.now())
+    work()
+    command = OrderCommand.objects.get()
+    assert (command.state, command.checks, command.checked_at) == ("WAITING", 0, None)
+
+    place_fault(OutcomeUnknown("timed out", broker="paper"), times=2)
+    OrderCommand.objects.update(not_before=timezone.now() - timedelta(seconds=1))
+    work()
+    claimed_ago(61)
+    reconciliation.commands_reconcile()
+
+    assert trader.order(order["id"])["status"] == "SUBMITTED"

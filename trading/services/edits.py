@@ -82,7 +82,9 @@ class OrderEdit:
         after = next_status(OrderStatus(order.status), trigger)
         if after is None:
             return False
-        if trigger is OrderTrigger.CANCEL_REFUSED:
+        if trigger is OrderTrigger.CANCEL_REFUSED and not order.broker_order_id:
+            after = OrderStatus.SUBMITTED  # nobody said that it rests anywhere
+        elif trigger is OrderTrigger.CANCEL_REFUSED:
             after = resting_status(
                 filled=order.filled_quantity, waits_for_trigger=self._waits_for_trigger()
             )

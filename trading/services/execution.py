@@ -27,6 +27,7 @@ from marketdata.broker_refs import ref_of_order
 from trading.models import Order, OrderCommand
 from trading.order_states import CLOSED, OrderStatus, OrderTrigger
 from trading.services import notifications
+from trading.services.books import UNVERIFIED
 from trading.services.edits import ORDER_COLUMNS, OrderEdit, order_from_row, order_lock
 from trading.services.outbox import (
     Claim,
@@ -46,6 +47,10 @@ MAX_ATTEMPTS = 20  # of one command that provably never left us
 LINGER_SECONDS = (0.002, 0.004, 0.008)  # between looks at a shared lane before a drain ends
 # the place is still on its way, or its outcome is unknown: keep waiting for it
 NO_BROKER_ID = "no_broker_order_id"
+UNVERIFIED_MESSAGE = (
+    "What became of the order is not known, so it cannot be changed or cancelled here."
+    " Look at the broker's statement of that day."
+)
 STALE_MESSAGE = (
     "The order waited too long before it could be sent, so it was not sent."
     " Place it again if you still want it."
@@ -269,15 +274,22 @@ def _settle_not_sent(claim: Claim, error: BrokerError) -> None:
     """Put the command back: it provably never left us. It is tried again until it is stale, or
     dropped if a cancel was asked for meanwhile.
     """
+    if error.code == NO_BROKER_ID and _is_unverified(claim.order):
+        _settle_refused(claim, Refused(UNVERIFIED_MESSAGE, broker=claim.broker, code=UNVERIFIED))
+        return
     waits_its_turn = isinstance(error, RateLimited) or error.code == NO_BROKER_ID
     if claim.attempts >= MAX_ATTEMPTS and claim.kind != Kind.PLACE and not waits_its_turn:
         _settle_refused(claim, Refused(error.message, broker=claim.broker, code="not_sent"))
         return
     wait = error.retry_after if isinstance(error, RateLimited) else 0.5
     with transaction.atomic():
-        returned = OrderCommand.objects.filter(pk=claim.id, state=State.SENDING).update(
+        returned = OrderCommand.objects.filter(
+            pk=claim.id, state=State.SENDING
+        ).update(
             state=State.WAITING,
             sends=0,
+            checks=0,  # what a book said before the next send says nothing of that one
+            checked_at=None,
             not_before=Now() + timedelta(seconds=wait),
             error_code=error.code[:64],
             error_message=error.message,
@@ -298,6 +310,14 @@ def _settle_not_sent(claim: Claim, error: BrokerError) -> None:
             OrderTrigger.NOT_SENT, "NOT_SENT", message=error.message, code=error.code
         ):
             edit.save()
+
+
+def _is_unverified(order: Order) -> bool:
+    """Whether no broker can tell any more what became of the order: its id will never be known."""
+    if order.status_code == UNVERIFIED:
+        return True
+    place = OrderCommand.objects.filter(order_id=order.pk, kind=Kind.PLACE, error_code=UNVERIFIED)
+    return place.exists()
 
 
 def _settle_unknown(claim: Claim, message: str, code: str) -> None:
