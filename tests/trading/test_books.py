@@ -74,7 +74,8 @@ def reconcile(seconds_ago: float = 3) -> None:
 
 
 def days_ago(days: int) -> None:
-    then = timezone.now() - timedelta(days=days)
+    # and some minutes, so that the day is over for long also just after midnight in India
+    then = timezone.now() - timedelta(days=days, minutes=10)
     Order.objects.update(created_at=then)
     OrderCommand.objects.update(claimed_at=then)
 

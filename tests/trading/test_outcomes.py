@@ -396,3 +396,30 @@ def test_looks_of_an_earlier_send_do_not_count_for_the_next(trader: Trader, plac
     reconciliation.commands_reconcile()
 
     assert trader.order(order["id"])["status"] == "SUBMITTED"
+
+
+def test_a_change_that_waits_for_its_turn_too_long_makes_room_for_the_next(
+    trader: Trader, settings, monkeypatch
+):
+    def modify(*args: Any) -> Any:
+        raise RateLimited("come back tomorrow", broker="paper", retry_after=86_400)
+
+    order = trader.placed(**RESTING)
+    path = f"/orders/{order['id']}"
+    with monkeypatch.context() as patched:
+        patched.setattr(PaperAdapter, "modify_order", modify)
+        trader.call("PATCH", path, {"price": "2460.00"})
+        work()
+    reconciliation.stale_commands_deny()
+    assert trader.call("PATCH", path, {"price": "2470.00"}).status_code == 409  # not stale yet
+    settings.STALE_COMMAND_SECONDS = 0
+
+    assert reconciliation.stale_commands_deny() == 1
+
+    assert trader.events(order["id"])[-1] == "MODIFY_REFUSED"
+    after = trader.order(order["id"])
+    assert (after["price"], after["status"]) == ("2450.00", "OPEN")
+    settings.STALE_COMMAND_SECONDS = 30
+    assert trader.call("PATCH", path, {"price": "2470.00"}).status_code == 202
+    work()
+    assert trader.order(order["id"])["price"] == "2470.00"

@@ -55,6 +55,7 @@ STALE_MESSAGE = (
     "The order waited too long before it could be sent, so it was not sent."
     " Place it again if you still want it."
 )
+STALE_CHANGE_MESSAGE = "The change waited too long before it could be sent, so it was not sent."
 
 
 def lane_drain(lane: str, *, at_most: int = 500) -> int:
@@ -106,8 +107,7 @@ def command_send(claim: Claim) -> float:
         _settle_denied(claim, "stale", STALE_MESSAGE)
         return 0
     if claim.stale:
-        refused = "The change waited too long before it could be sent, so it was not sent."
-        _settle_refused(claim, Refused(refused, broker=claim.broker, code="stale"))
+        _settle_refused(claim, Refused(STALE_CHANGE_MESSAGE, broker=claim.broker, code="stale"))
         return 0
     if claim.kind != Kind.PLACE and OrderStatus(order.status) in CLOSED:
         _settle_refused(

@@ -32,7 +32,7 @@ from trading.order_states import OrderTrigger
 from trading.services import notifications
 from trading.services.books import UNVERIFIED, alone, order_audit, order_flag
 from trading.services.edits import OrderEdit, order_lock
-from trading.services.execution import STALE_MESSAGE, stored_request
+from trading.services.execution import STALE_CHANGE_MESSAGE, STALE_MESSAGE, stored_request
 from trading.services.outbox import lanes_waiting, wake, wake_reconcile
 from trading.services.reports import edit_apply, report_apply
 
@@ -314,24 +314,33 @@ def _events_apply(broker: str, events: Sequence[VenueEvent]) -> list[int]:
 
 
 def stale_commands_deny() -> int:
-    """End orders that waited too long to be sent, e.g. while no worker ran; return how many."""
+    """End orders that waited too long to be sent, e.g. while no worker ran, and refuse changes that
+    did; return how many.
+    """
     limit = timezone.now() - timedelta(seconds=settings.STALE_COMMAND_SECONDS)
-    stale = OrderCommand.objects.filter(kind=Kind.PLACE, state=State.WAITING, created_at__lt=limit)
+    stale = OrderCommand.objects.filter(
+        kind__in=[Kind.PLACE, Kind.MODIFY], state=State.WAITING, created_at__lt=limit
+    )
     ended = 0
     for command in stale.select_related("order__connection").order_by("id")[:500]:
+        is_place = command.kind == Kind.PLACE
+        message = STALE_MESSAGE if is_place else STALE_CHANGE_MESSAGE
         with transaction.atomic():
             dropped = OrderCommand.objects.filter(pk=command.pk, state=State.WAITING).update(
                 state=State.DROPPED,
                 settled_at=timezone.now(),
                 error_code="stale",
-                error_message=STALE_MESSAGE,
+                error_message=message,
             )
             if not dropped:
                 continue
             edit = OrderEdit(order_lock(command.order_id), broker=command.order.connection.broker)
-            edit.trigger(OrderTrigger.DENY, "DENIED", message=STALE_MESSAGE, code="stale")
-            order_audit(edit, "order.denied")
-            notifications.order_notify(edit, "order_denied", STALE_MESSAGE)
+            if is_place:
+                edit.trigger(OrderTrigger.DENY, "DENIED", message=message, code="stale")
+                order_audit(edit, "order.denied")
+                notifications.order_notify(edit, "order_denied", message)
+            else:
+                edit.note("MODIFY_REFUSED", message=message)
             edit.save()
             ended += 1
     return ended
