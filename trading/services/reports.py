@@ -97,7 +97,11 @@ def edit_apply(
         _open(edit, trigger, report)
     extra = _count(edit, fills)
     if report is not None and trigger is not None and trigger not in _OPENING:
-        _end(edit, trigger, report)
+        if report.filled_quantity > order.filled_quantity:
+            # nobody reads the fills of an order at its end: it ends when they are here
+            _open(edit, OrderTrigger.ACCEPT, report)
+        else:
+            _end(edit, trigger, report)
     if edit.events or learnt:
         edit.save(extra)
 

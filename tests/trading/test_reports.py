@@ -1,0 +1,78 @@
+"""What a broker's report may do to an order, and what it has to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from brokerages.adapters.paper.adapter import PaperAdapter
+from brokerages.services import adapter_for
+from brokerages.types import ReportedStatus
+from tests.trading.conftest import Trader
+from trading.models import Order
+from trading.services import books
+
+RESTING = {"order_type": "LIMIT", "price": "2450.00"}
+
+
+@pytest.fixture
+def book(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the broker's book of orders say something else of each order."""
+    real = PaperAdapter.fetch_orders
+
+    def say(**changes: Any) -> None:
+        monkeypatch.setattr(
+            PaperAdapter, "fetch_orders", lambda self: [replace(r, **changes) for r in real(self)]
+        )
+
+    return say
+
+
+@pytest.mark.parametrize("status", ["CANCELLED", "REJECTED", "EXPIRED"])
+def test_an_order_ends_when_all_its_fills_are_here(trader: Trader, book, monkeypatch, status):
+    order = trader.placed(**RESTING)
+    stored = Order.objects.get()
+    fills: list[Any] = []
+    monkeypatch.setattr(PaperAdapter, "fetch_order_fills", lambda self, report: fills)
+    book(status=ReportedStatus(status), filled_quantity=4)
+
+    books.connections_reconcile()
+    assert trader.order(order["id"])["status"] == "OPEN"
+
+    trader.placed()
+    (fill,) = adapter_for(stored.connection_id).fetch_fills()
+    fills.append(
+        replace(
+            fill,
+            fill_id="P-late",
+            quantity=4,
+            broker_order_id=stored.broker_order_id,
+            client_order_id=stored.tag,
+        )
+    )
+    books.connections_reconcile()
+
+    after = trader.order(order["id"])
+    ended = "CANCELLED" if status == "REJECTED" else status  # what was left was refused
+    assert (after["status"], after["filled_quantity"]) == (ended, 4)
+
+
+def test_an_order_whose_last_fills_never_came_is_marked_not_ended(
+    trader: Trader, book, monkeypatch
+):
+    monkeypatch.setattr(books, "is_venue", lambda name: False)
+    order = trader.placed(**RESTING)
+    book(status=ReportedStatus.CANCELLED, filled_quantity=4)
+    Order.objects.update(created_at=timezone.now() - timedelta(days=2))
+    books.connections_reconcile()
+    monkeypatch.setattr(PaperAdapter, "fetch_orders", lambda self: [])
+
+    books.connections_reconcile()
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["status_code"]) == ("OPEN", "unverified")
