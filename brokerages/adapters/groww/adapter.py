@@ -67,7 +67,7 @@ T = TypeVar("T")
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 UNKNOWN_INSTRUMENT = frozenset({"GA001", "GA004"})  # of a request that names nothing else
 MOST_PAGES = 400  # a book longer than this is a loop
-TRADES_SETTLE = timedelta(seconds=60)  # trades that are missing this long after the end stay away
+TRADES_SETTLE = timedelta(minutes=30)  # trades that are missing so long after the close stay away
 
 _ORDERS = frozenset({Pace.ORDER, Pace.CANCEL})
 _LIVE = frozenset({Pace.QUOTE, Pace.HISTORY})  # history is in no published group: the tighter one
@@ -189,11 +189,12 @@ class GrowwAdapter(BrokerAdapter):
         """
         tag = mapping.reference(request.client_order_id)
         segment = mapping.segment_of(request.instrument)
+        asked_at = self.context.now()
         try:
             row = self._get(self._client.get_order_status_by_reference, segment, tag)
         except OrderNotFound:
             return None
-        short = _read(mapping.parse_status, row, self.context.now())
+        short = _read(mapping.parse_status, row, asked_at)
         report = self._detail(short.broker_order_id, segment) or replace(
             short, raw={**short.raw, "segment": segment}
         )
@@ -210,6 +211,7 @@ class GrowwAdapter(BrokerAdapter):
         """Return the day's orders of all segments, oldest first."""
         reports: dict[str, OrderReport] = {}
         for segment in mapping.SEGMENTS:
+            asked_at = self.context.now()
             try:
                 rows = self._order_rows(segment)
             except PermissionDenied:
@@ -218,7 +220,7 @@ class GrowwAdapter(BrokerAdapter):
                 logger.info("groww does not show orders of %s: not active", segment)
                 continue
             for row in rows:
-                report = _read(mapping.parse_order, row, self.context.now())
+                report = _read(mapping.parse_order, row, asked_at)
                 reports[report.broker_order_id] = report
         return sorted(reports.values(), key=lambda report: str(report.raw.get("created_at")))
 
@@ -388,11 +390,12 @@ class GrowwAdapter(BrokerAdapter):
             return None
 
     def _detail(self, number: str, segment: str) -> OrderReport | None:
+        asked_at = self.context.now()
         try:
             row = self._get(self._client.get_order_detail, segment, number)
         except OrderNotFound:
             return None
-        return _read(mapping.parse_order, row, self.context.now())
+        return _read(mapping.parse_order, row, asked_at)
 
     def _order_rows(self, segment: str) -> list[dict[str, Any]]:
         return self._pages(
@@ -412,11 +415,11 @@ class GrowwAdapter(BrokerAdapter):
                 ),
             )
         except BrokerError as e:
-            # Derivatives have been seen without trades. Then the order's own figures have to do,
-            # once it is certain that nothing follows.
+            # Derivatives have been seen without trades. Until the close they may still come, under
+            # numbers of their own: counted beside the order's figures they would count twice.
             if e.code not in MISSING or segment != "FNO":
                 raise
-            if report.reported_at + TRADES_SETTLE > self.context.now():
+            if self.context.now() < _read(mapping.day_end_of, report) + TRADES_SETTLE:
                 return []
             fill = _read(mapping.fill_of_total, report)
             return [] if fill is None else [fill]

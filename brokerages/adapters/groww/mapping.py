@@ -83,6 +83,7 @@ STOPS = frozenset({"SL", "SL_M"})
 SEGMENTS = ("CASH", "FNO")  # where orders of ours can be
 ORDER_PAGE = 25  # the page size that both documents of Groww agree on
 TRADE_PAGE = 25
+CLOSE = time(15, 30)  # of derivatives of shares and indices, in India
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REFERENCE = re.compile(r"(?=.{8,20}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+){0,2}")
@@ -258,13 +259,15 @@ def parse_ack(payload: Mapping[str, Any]) -> str:
     return number
 
 
-def parse_order(row: Mapping[str, Any], now: datetime) -> OrderReport:
+def parse_order(row: Mapping[str, Any], asked_at: datetime) -> OrderReport:
     """Read an order of the list or the detail. There is no word for a partial fill: it is a resting
     order with a filled quantity. While a change is under way nobody can tell whether the terms are
     those before or after it.
+
+    The row's own times are those of its registration, so it is as old as the request for it:
+    ``asked_at`` is the time just before that.
     """
     filled = units(row["filled_quantity"])
-    times = [row.get("exchange_time"), row.get("created_at")]
     terms = Terms(
         units(row["quantity"]), positive(row.get("price")), positive(row.get("trigger_price"))
     )
@@ -276,7 +279,7 @@ def parse_order(row: Mapping[str, Any], now: datetime) -> OrderReport:
         status=status_of(row["order_status"], filled, str(row.get("order_type"))),
         filled_quantity=filled,
         average_price=positive(row.get("average_fill_price")) if filled else None,
-        reported_at=max((moment(at) for at in times if at), default=now),
+        reported_at=asked_at,
         message=str(row.get("remark") or ""),
         exchange_order_id=str(row.get("exchange_order_id") or ""),
         quantity=terms.quantity,
@@ -286,7 +289,7 @@ def parse_order(row: Mapping[str, Any], now: datetime) -> OrderReport:
     )
 
 
-def parse_status(row: Mapping[str, Any], now: datetime) -> OrderReport:
+def parse_status(row: Mapping[str, Any], asked_at: datetime) -> OrderReport:
     """Read the short answer about one order: it has neither terms nor prices nor a time."""
     filled = units(row.get("filled_quantity"))
     return OrderReport(
@@ -295,7 +298,7 @@ def parse_status(row: Mapping[str, Any], now: datetime) -> OrderReport:
         status=status_of(row["order_status"], filled, ""),
         filled_quantity=filled,
         average_price=None,
-        reported_at=now,
+        reported_at=asked_at,
         message=str(row.get("remark") or ""),
         raw=dict(row),
     )
@@ -345,11 +348,16 @@ def parse_fills(
 
 def fill_of_total(report: OrderReport) -> FillReport | None:
     """Return all that an ended order filled as one execution at its average: what is left where
-    Groww has no trades of it. None while it may still trade, or without a price.
+    Groww has no trades of it. None while it may still trade, or without a price. Number and time
+    are the same whenever it is read.
+
+    Raises:
+        ValueError: the order has no time.
     """
     ended = report.status in (S.FILLED, S.CANCELLED, S.REJECTED)
     if not ended or not report.filled_quantity or report.average_price is None:
         return None
+    times = [report.raw.get("created_at"), report.raw.get("exchange_time")]
     return FillReport(
         fill_id=f"{report.broker_order_id}-ALL",
         broker_order_id=report.broker_order_id,
@@ -358,8 +366,22 @@ def fill_of_total(report: OrderReport) -> FillReport | None:
         side=SIDES[report.raw["transaction_type"]],
         quantity=report.filled_quantity,
         price=report.average_price,
-        filled_at=report.reported_at,
+        filled_at=max(moment(at) for at in times if at),
     )
+
+
+def day_end_of(report: OrderReport) -> datetime:
+    """Return when the trading day of an order ends by its making: at the close of derivatives, and
+    of an order that was made after it (a special evening session) at midnight in India.
+
+    Raises:
+        ValueError: it is not known when the order was made.
+    """
+    made_at = moment(report.raw.get("created_at")).astimezone(IST)
+    close = datetime.combine(made_at.date(), CLOSE, IST)
+    if made_at >= close:
+        close = datetime.combine(made_at.date() + timedelta(days=1), time(), IST)
+    return close.astimezone(UTC)
 
 
 # --- Sessions -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from brokerages.adapters.groww import mapping
 from brokerages.adapters.groww.adapter import GrowwAdapter
 from brokerages.base import Pace
 from brokerages.errors import (
@@ -162,8 +163,11 @@ def test_an_order_from_place_to_fill(emulator, adapter, paced):
     assert found.broker_order_id == ack.broker_order_id
     assert (found.status, found.filled_quantity) == (S.PARTIALLY_FILLED, 4)
     assert (found.client_order_id, found.quantity, found.price) == (TAG, 10, Decimal(100))
-    assert found == adapter.fetch_order(ack.broker_order_id, order())
-    assert [found] == adapter.fetch_orders()
+    again = adapter.fetch_order(ack.broker_order_id, order())
+    assert again.reported_at > found.reported_at
+    assert replace(again, reported_at=found.reported_at) == found
+    (listed,) = adapter.fetch_orders()
+    assert replace(listed, reported_at=found.reported_at) == found
 
     emulator.exchange.show("NSE:RELIANCE", "99.95", asks=[("99.90", 100)])
     report = adapter.find_order(order())
@@ -284,13 +288,53 @@ def test_derivatives(emulator, adapter, future):
 def test_contracts_without_trades_fall_back_to_the_order(emulator, adapter, future):
     emulator.dialect.levers.trades_of_contracts = False
     emulator.dialect.accounts["GR1"].cash = Decimal(10_000_000)
-    adapter.place_order(order(instrument=future, product=Product.NRML, quantity=65))
-    assert adapter.fetch_fills() == []  # trades may still follow
-    emulator.exchange.clock.advance(90)
+    close = datetime(2026, 11, 23, 10, tzinfo=UTC)  # 15:30 in India
+    number = adapter.place_order(
+        order(instrument=future, product=Product.NRML, quantity=65)
+    ).broker_order_id
+    for seconds in (0, 90, 3600):
+        emulator.exchange.clock.advance(seconds)
+        assert adapter.fetch_fills() == []  # trades may still follow, under other numbers
+    clock = emulator.exchange.clock
+    clock.advance((close - clock.now()).total_seconds() + 60)
+    assert adapter.fetch_fills() == []
+    clock.advance(30 * 60)
     (fill,) = adapter.fetch_fills()
     assert fill.quantity == 65
     assert fill.price == adapter.fetch_orders()[0].average_price
-    assert fill.fill_id.endswith("-ALL")
+    assert fill.fill_id == f"{number}-ALL"
+    assert fill.filled_at < close
+    clock.advance(600)
+    assert adapter.fetch_fills() == [fill]  # the same fill whenever it is read
+
+
+def test_trades_that_come_late_are_the_only_fills(emulator, adapter, future):
+    emulator.dialect.levers.trades_of_contracts = False
+    emulator.dialect.accounts["GR1"].cash = Decimal(10_000_000)
+    adapter.place_order(order(instrument=future, product=Product.NRML, quantity=65))
+    emulator.exchange.clock.advance(3600)
+    seen = adapter.fetch_fills()
+    emulator.dialect.levers.trades_of_contracts = True
+    seen += adapter.fetch_fills()
+    assert [fill.quantity for fill in seen] == [65]
+
+
+def test_a_report_is_as_old_as_the_request_for_it(emulator, adapter):
+    adapter.place_order(limit())
+    emulator.exchange.clock.advance(1800)
+    number = adapter.find_order(limit()).broker_order_id
+    change = OrderChange(10, OrderType.LIMIT, Validity.DAY, price=Decimal("96"))
+    adapter.modify_order(number, change, limit())
+    for read in (
+        lambda: adapter.find_order(limit()),
+        lambda: adapter.fetch_order(number, limit()),
+        lambda: adapter.fetch_orders()[0],
+    ):
+        before = emulator.exchange.clock.now()
+        report = read()
+        assert before <= report.reported_at <= emulator.exchange.clock.now()
+        assert report.price == Decimal("96")
+        assert mapping.moment(report.raw["created_at"]) < before - timedelta(minutes=20)
 
 
 def test_fills_of_one_order_are_one_request(emulator, adapter):

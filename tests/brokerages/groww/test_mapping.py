@@ -83,14 +83,15 @@ def test_a_partly_filled_order():
     assert (report.quantity, report.filled_quantity) == (100, 40)
     assert report.average_price == Decimal("1380.45")
     assert (report.price, report.trigger_price) == (Decimal("1380.5"), None)
-    assert report.reported_at == datetime(2025, 10, 15, 4, 45, 31, tzinfo=UTC)
+    assert report.reported_at == NOW
+    assert report.raw["exchange_time"]
 
 
 def test_a_rejected_order_keeps_the_words():
     report = mapping.parse_order(orders()[1], NOW)
     assert (report.status, report.message) == (S.REJECTED, "RMS: insufficient balance")
     assert (report.average_price, report.price) == (None, None)
-    assert report.reported_at == datetime(2025, 10, 15, 4, 50, tzinfo=UTC)
+    assert report.reported_at == NOW
 
 
 def test_a_filled_contract():
@@ -143,7 +144,6 @@ def test_statuses(word, filled, kind, status):
         {"filled_quantity": Decimal("1.5")},
         {"quantity": "many"},
         {"price": "much"},
-        {"created_at": "soon"},
     ],
 )
 def test_a_row_that_does_not_make_sense_is_not_guessed_at(change):
@@ -177,6 +177,29 @@ def test_the_whole_of_an_ended_order_as_one_fill():
     assert (fill.quantity, fill.price, fill.exchange) == (75, Decimal("131.35"), Exchange.NFO)
     assert mapping.fill_of_total(open_) is None
     assert mapping.fill_of_total(replace(ended, average_price=None)) is None
+    later = replace(ended, reported_at=NOW + timedelta(days=1))
+    assert mapping.fill_of_total(later) == fill  # its day decides whether it was counted before
+    timeless = replace(ended, raw=ended.raw | {"created_at": None, "exchange_time": None})
+    with pytest.raises(ValueError):
+        mapping.fill_of_total(timeless)
+
+
+@pytest.mark.parametrize(
+    ("made_at", "end"),
+    [
+        ("2025-10-15T09:00:00", datetime(2025, 10, 15, 10, tzinfo=UTC)),
+        ("2025-10-15T15:29:59", datetime(2025, 10, 15, 10, tzinfo=UTC)),
+        ("2025-10-15T18:15:00", datetime(2025, 10, 15, 18, 30, tzinfo=UTC)),
+    ],
+)
+def test_when_the_day_of_an_order_ends(made_at, end):
+    report = mapping.parse_order(orders()[2] | {"created_at": made_at}, NOW)
+    assert mapping.day_end_of(report) == end
+
+
+def test_an_order_of_an_unknown_day_has_no_end():
+    with pytest.raises(ValueError):
+        mapping.day_end_of(mapping.parse_order(orders()[2] | {"created_at": None}, NOW))
 
 
 @pytest.mark.parametrize(
