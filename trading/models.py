@@ -115,6 +115,11 @@ class Order(models.Model):
                 condition=~Q(status__in=[s.value for s in sorted(CLOSED)]),
                 name="order_open_by_connection",
             ),
+            models.Index(
+                fields=["connection", "id"],
+                condition=Q(status=OrderStatus.NOT_PLACED.value),
+                name="order_given_up_by_connection",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from audit.ids import uuid7
 from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.errors import OutcomeUnknown, SessionExpired
 from brokerages.services import adapter_for
@@ -317,3 +318,25 @@ def test_no_two_read_the_books_of_one_connection(trader: Trader, broker: Broker)
 
 def _book(trader: Trader) -> Any:
     return adapter_for(UUID(trader.connection_id)).fetch_orders()
+
+
+def test_orders_given_up_are_found_among_many_without_reading_them(trader: Trader, market):
+    one = Order.objects.get(pk=trader.placed(**RESTING)["id"])
+    fields = {f.attname: getattr(one, f.attname) for f in Order._meta.concrete_fields}
+    fields |= {"status": "FILLED", "broker_order_id": ""}
+    many = [
+        Order(**fields | {"id": uuid7(), "tag": f"T{n}", "idempotency_key": f"k{n}"})
+        for n in range(3000)
+    ]
+    Order.objects.bulk_create(many, batch_size=1000)
+    Order.objects.filter(tag="T7").update(status="NOT_PLACED")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE trading_order")
+
+    _, given_up = books._expected()
+    of_all = given_up.values_list("connection_id", flat=True).distinct()
+    of_one = given_up.filter(connection_id=trader.connection_id)
+    assert list(of_all) == [UUID(trader.connection_id)]
+    assert [order.tag for order in of_one] == ["T7"]
+    for found in (of_all, of_one):
+        assert "order_given_up_by_connection" in found.explain()
