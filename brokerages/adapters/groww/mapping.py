@@ -321,17 +321,23 @@ def status_of(word: Any, filled: int, order_type: str) -> ReportedStatus:
 def parse_fills(
     rows: Sequence[Mapping[str, Any]], report: OrderReport, now: datetime
 ) -> list[FillReport]:
-    """Read the trades of one order, each once, oldest first."""
+    """Read the trades of one order, each once, oldest first.
+
+    A trade without the exchange's number is left out until it has one: under any other name it
+    would be counted again later.
+    """
     found: dict[str, FillReport] = {}
-    for position, row in enumerate(rows):
+    for row in rows:
         if row["trade_status"] not in EXECUTED_TRADES:
             if row["trade_status"] != "CANCELLED":
                 logger.error(
                     "groww reports a trade status that we do not know: %.40r", row["trade_status"]
                 )
             continue
-        number = str(row.get("exchange_trade_id") or row.get("groww_trade_id") or "")
-        number = number or f"{report.broker_order_id}-{position}"
+        number = str(row.get("exchange_trade_id") or "")
+        if not number:
+            logger.info("groww has a trade that the exchange has not numbered yet")
+            continue
         at = row.get("trade_date_time") or row.get("created_at")
         found[number] = FillReport(
             fill_id=number,

@@ -160,15 +160,18 @@ def test_trades_each_once_and_only_executions(caplog):
     assert "SOMETHING_NEW" in caplog.text
 
 
-def test_trades_without_numbers_of_the_exchange():
+@pytest.mark.parametrize("number", [None, ""])
+def test_a_trade_without_the_exchanges_number_waits_for_it(number):
     report = mapping.parse_order(orders()[0], NOW)
     rows = payload("trades")["payload"]["trade_list"][:2]
-    named = mapping.parse_fills(
-        [rows[0] | {"groww_trade_id": "G1", "exchange_trade_id": ""}], report, NOW
-    )
-    assert named[0].fill_id == "G1"
-    bare = mapping.parse_fills([r | {"exchange_trade_id": None} for r in rows], report, NOW)
-    assert len({fill.fill_id for fill in bare}) == 2
+    early = rows[0] | {"groww_trade_id": "G1", "exchange_trade_id": number}
+    (only,) = mapping.parse_fills([early, rows[1]], report, NOW)
+    assert only.fill_id == rows[1]["exchange_trade_id"]
+    del early["exchange_trade_id"]
+    assert mapping.parse_fills([early], report, NOW) == []
+    final = rows[0] | {"groww_trade_id": "G1"}
+    numbers = [fill.fill_id for fill in mapping.parse_fills([final, rows[1]], report, NOW)]
+    assert sorted(numbers) == ["23445677", "23445678"]
 
 
 def test_the_whole_of_an_ended_order_as_one_fill():
