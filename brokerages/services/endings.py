@@ -77,7 +77,8 @@ def tell_login_needed(connection: BrokerConnection, reason: str = "") -> None:
         connection.user_id,
         "broker_login_needed",
         f"Log in again: {label}",
-        reason or f"The session at {label} has ended. Orders wait until you log in there again.",
+        reason
+        or f"The session at {label} has ended. Orders are rejected until you log in there again.",
         {"connection_id": str(connection.pk)},
     )
     address = get_user_model().objects.filter(pk=connection.user_id, is_active=True)

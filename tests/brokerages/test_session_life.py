@@ -148,11 +148,15 @@ def test_over_http_the_user_is_told_once_with_a_link(asha, daily, path, monkeypa
 
     notice = Notification.objects.get()
     assert (notice.kind, notice.title) == ("broker_login_needed", "Log in again: Daily")
+    told = "The session at Daily has ended. Orders are rejected until you log in there again."
+    assert notice.body == told
     shown = asha.get("/notifications").json()["results"]
     assert shown[0]["data"] == {"connection_id": path.rpartition("/")[2]}
     mails_sweep()
     (sent,) = mail.outbox
     assert f"{path}/login/start" in sent.body
+    assert told in sent.body
+    assert told in sent.alternatives[0][0]
     assert "canary" not in sent.body + str(sent.alternatives)
     assert asha.get(f"{path}/session").json()["state"] == "LOGIN_NEEDED"
 
