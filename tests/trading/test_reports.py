@@ -13,7 +13,7 @@ from django.utils import timezone
 from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.services import adapter_for
 from brokerages.types import ReportedStatus
-from tests.trading.conftest import Trader
+from tests.trading.conftest import Trader, work
 from trading.models import Order
 from trading.services import books
 
@@ -76,3 +76,19 @@ def test_an_order_whose_last_fills_never_came_is_marked_not_ended(
 
     after = trader.order(order["id"])
     assert (after["status"], after["status_code"]) == ("OPEN", "unverified")
+
+
+def test_a_quantity_lowered_elsewhere_to_what_is_filled_fills_the_order(
+    trader: Trader, book, market
+):
+    order = trader.placed(**RESTING)
+    market.set("NSE:RELIANCE", "2440.00", asks=[("2440.00", 4)])
+    work()
+    assert trader.order(order["id"])["status"] == "PARTIALLY_FILLED"
+    book(quantity=4, reported_at=timezone.now())
+
+    books.connections_reconcile()
+
+    after = trader.order(order["id"])
+    assert (after["status"], after["quantity"], after["filled_quantity"]) == ("FILLED", 4, 4)
+    assert trader.events(order["id"])[-2:] == ["MODIFIED", "FILLED_BY_MODIFY"]

@@ -19,7 +19,7 @@ from django.db.models import Q
 from brokerages.types import FillReport, OrderReport, ReportedStatus
 from marketdata.selectors import ref_by_id
 from trading.models import Fill, Order, OrderCommand
-from trading.order_states import REPORTED, REVIVED, OrderStatus, OrderTrigger
+from trading.order_states import CLOSED, REPORTED, REVIVED, OrderStatus, OrderTrigger
 from trading.services import notifications
 from trading.services.edits import OrderEdit, Write, order_lock, write_together
 from trading.services.positions import (
@@ -102,6 +102,8 @@ def edit_apply(
             _open(edit, OrderTrigger.ACCEPT, report)
         else:
             _end(edit, trigger, report)
+    if report is not None:
+        _fill_by_modify(edit)
     if edit.events or learnt:
         edit.save(extra)
 
@@ -142,6 +144,13 @@ def _end(edit: OrderEdit, trigger: OrderTrigger, report: OrderReport) -> None:
     )
     if trigger is OrderTrigger.REJECT:
         notifications.order_notify(edit, "order_rejected", report.message)
+
+
+def _fill_by_modify(edit: OrderEdit) -> None:
+    """Call an order filled whose new quantity is filled already: no further fill will."""
+    order = edit.order
+    if 0 < order.quantity <= order.filled_quantity and OrderStatus(order.status) not in CLOSED:
+        edit.trigger(OrderTrigger.FILL_ALL, "FILLED_BY_MODIFY")
 
 
 def _take_ids(order: Order, report: OrderReport) -> bool:
