@@ -208,14 +208,16 @@ class GrowwAdapter(BrokerAdapter):
         return self._detail(number, mapping.segment_of(request.instrument))
 
     def fetch_orders(self) -> list[OrderReport]:
-        """Return the day's orders of all segments, oldest first."""
+        """Return the day's orders of all segments, oldest first. A segment is left out only where
+        Groww does not show it and the account does not have it.
+        """
         reports: dict[str, OrderReport] = {}
         for segment in mapping.SEGMENTS:
             asked_at = self.context.now()
             try:
                 rows = self._order_rows(segment)
             except PermissionDenied:
-                if segment == "CASH":
+                if segment == "CASH" or self._has_derivatives:
                     raise
                 logger.info("groww does not show orders of %s: not active", segment)
                 continue
@@ -388,6 +390,13 @@ class GrowwAdapter(BrokerAdapter):
         except BrokerError as e:
             logger.warning("the order of a duplicate reference was not found: %s", e.code)
             return None
+
+    @cached_property
+    def _has_derivatives(self) -> bool:
+        """Whether the account has derivatives, or may have them for all that Groww says."""
+        segments = self._get(self._client.get_user_profile).get("active_segments")
+        known = isinstance(segments, list) and "CASH" in segments
+        return not known or "FNO" in segments
 
     def _detail(self, number: str, segment: str) -> OrderReport | None:
         asked_at = self.context.now()

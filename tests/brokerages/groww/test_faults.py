@@ -347,12 +347,45 @@ def test_a_bare_404_does_not_say_that_an_order_is_absent(emulator, adapter):
         adapter.find_order(order())
 
 
+def _refuse_derivatives(emulator, segments):
+    emulator.faults.add("status", "GET /v1/order/list", after=1, status=403, times=1)
+    body = json.dumps({"status": "SUCCESS", "payload": {"ucc": "GR1", **segments}})
+    emulator.faults.add("garbage", "GET /v1/user/detail", body=body, times=1)
+
+
 def test_a_derivatives_book_that_is_not_active(emulator, adapter):
     adapter.place_order(order())
+    _refuse_derivatives(emulator, {"active_segments": ["CASH"]})
+    assert len(adapter.fetch_orders()) == 1
     emulator.faults.add("status", "GET /v1/order/list", after=1, status=403, times=1)
     assert len(adapter.fetch_orders()) == 1
+    assert emulator.recorder.count("GET /v1/user/detail") == 1  # remembered
     emulator.faults.add("status", "GET /v1/order/list", status=403, times=1)
     with pytest.raises(PermissionDenied):
+        adapter.fetch_orders()
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        {"active_segments": ["CASH", "FNO"]},
+        {"active_segments": []},
+        {"active_segments": None},
+        {"active_segments": "CASH"},
+        {},
+    ],
+)
+def test_a_refused_derivatives_book_is_no_empty_one(emulator, adapter, segments):
+    adapter.place_order(order())
+    _refuse_derivatives(emulator, segments)
+    with pytest.raises(PermissionDenied):
+        adapter.fetch_orders()
+
+
+def test_a_refused_derivatives_book_of_an_account_that_cannot_be_read(emulator, adapter):
+    emulator.faults.add("status", "GET /v1/order/list", after=1, status=403, times=1)
+    emulator.faults.add("status", "GET /v1/user/detail", status=502, times=1)
+    with pytest.raises(OutcomeUnknown):
         adapter.fetch_orders()
 
 
