@@ -11,11 +11,12 @@ import pytest
 from django.utils import timezone
 
 from brokerages.adapters.paper.adapter import PaperAdapter
+from brokerages.errors import OutcomeUnknown
 from brokerages.services import adapter_for
 from brokerages.types import ReportedStatus
 from tests.trading.conftest import Trader, work
-from trading.models import Order
-from trading.services import books
+from trading.models import Order, OrderCommand
+from trading.services import books, reconciliation
 
 RESTING = {"order_type": "LIMIT", "price": "2450.00"}
 
@@ -92,3 +93,61 @@ def test_a_quantity_lowered_elsewhere_to_what_is_filled_fills_the_order(
     after = trader.order(order["id"])
     assert (after["status"], after["quantity"], after["filled_quantity"]) == ("FILLED", 4, 4)
     assert trader.events(order["id"])[-2:] == ["MODIFIED", "FILLED_BY_MODIFY"]
+
+
+def cancelling(trader: Trader, monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> Any:
+    """A resting order whose cancel was taken, or answered with ``error``, and is not carried
+    out.
+    """
+    order = trader.placed(**RESTING)
+
+    def cancel(self: PaperAdapter, broker_order_id: str, request: Any) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(PaperAdapter, "cancel_order", cancel)
+    assert trader.call("DELETE", f"/orders/{order['id']}").status_code == 202
+    work()
+    return order
+
+
+def test_a_cancel_that_the_exchange_refuses_afterwards_lets_the_order_rest(
+    trader: Trader, monkeypatch
+):
+    order = cancelling(trader, monkeypatch, None)
+
+    books.connections_reconcile()
+    assert trader.order(order["id"])["status"] == "PENDING_CANCEL"  # the book may be older
+
+    OrderCommand.objects.update(settled_at=timezone.now() - timedelta(seconds=6))
+    books.connections_reconcile()
+
+    assert trader.order(order["id"])["status"] == "OPEN"
+    assert trader.events(order["id"])[-1] == "CANCEL_REFUSED"
+    assert trader.call("DELETE", f"/orders/{order['id']}").status_code == 202
+    assert trader.order(order["id"])["status"] == "PENDING_CANCEL"  # it can be asked for again
+
+
+@pytest.mark.parametrize("word", ["PENDING_CANCEL", "RECEIVED", "UNKNOWN"])
+def test_a_cancel_that_is_not_decided_yet_stays_unsettled(trader: Trader, monkeypatch, word):
+    order = cancelling(trader, monkeypatch, OutcomeUnknown("timed out", broker="paper"))
+    real = PaperAdapter.fetch_order
+    with monkeypatch.context() as undecided:
+        undecided.setattr(
+            PaperAdapter,
+            "fetch_order",
+            lambda self, *args: replace(real(self, *args), status=ReportedStatus(word)),
+        )
+        look(5)
+    command = OrderCommand.objects.get(kind="CANCEL")
+    assert (command.state, trader.order(order["id"])["status"]) == ("UNKNOWN", "PENDING_CANCEL")
+
+    look(10)
+
+    assert trader.order(order["id"])["status"] == "OPEN"
+
+
+def look(seconds: float) -> None:
+    claimed_at = timezone.now() - timedelta(seconds=seconds)
+    OrderCommand.objects.update(claimed_at=claimed_at, checked_at=None)
+    reconciliation.commands_reconcile()

@@ -34,7 +34,7 @@ from trading.services.books import UNVERIFIED, alone, order_audit, order_flag
 from trading.services.edits import OrderEdit, order_lock
 from trading.services.execution import STALE_CHANGE_MESSAGE, STALE_MESSAGE, stored_request
 from trading.services.outbox import lanes_waiting, wake, wake_reconcile
-from trading.services.reports import edit_apply, report_apply
+from trading.services.reports import RESTING, edit_apply, report_apply
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ State, Kind = OrderCommand.State, OrderCommand.Kind
 
 LOOK_UP_AFTER = (2, 5, 10, 20, 40, 60)  # seconds from the claim; every 60 s from then on
 MISSES_NEEDED = 3
-_RESTING = frozenset(
-    {ReportedStatus.OPEN, ReportedStatus.TRIGGER_PENDING, ReportedStatus.PARTIALLY_FILLED}
-)
+_UNDECIDED = frozenset(
+    {ReportedStatus.PENDING_CANCEL, ReportedStatus.RECEIVED, ReportedStatus.UNKNOWN}
+)  # of a cancel: the exchange has not said yet
 IN_FLIGHT = timedelta(seconds=20)  # longer than any call to a broker may take
 AT_ONCE = 200  # looks in one run
 
@@ -187,6 +187,9 @@ class Books:
 
 
 def _found(command: OrderCommand, report: OrderReport, fills: list[FillReport]) -> bool:
+    if command.kind == Kind.CANCEL and report.status in _UNDECIDED:
+        OrderCommand.objects.filter(pk=command.pk).update(checked_at=timezone.now())
+        return False
     with transaction.atomic():
         if not _settle(command, State.DONE):
             return False
@@ -195,7 +198,7 @@ def _found(command: OrderCommand, report: OrderReport, fills: list[FillReport]) 
             "RECONCILED", message="The broker's book has the order.", data={"command": command.kind}
         )
         order_audit(edit, "order.reconciled")
-        if command.kind == Kind.CANCEL and report.status in _RESTING:
+        if command.kind == Kind.CANCEL and report.status in RESTING:
             edit.trigger(
                 OrderTrigger.CANCEL_REFUSED,
                 "CANCEL_UNSENT",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Max, Q
+from django.utils import timezone
 
 from brokerages.types import FillReport, OrderReport, ReportedStatus
 from marketdata.selectors import ref_by_id
@@ -33,6 +34,11 @@ from trading.services.positions import (
 logger = logging.getLogger(__name__)
 
 IST = ZoneInfo("Asia/Kolkata")
+
+RESTING = frozenset(
+    {ReportedStatus.OPEN, ReportedStatus.TRIGGER_PENDING, ReportedStatus.PARTIALLY_FILLED}
+)
+CANCEL_SETTLES = timedelta(seconds=5)  # until a book read meanwhile has certainly come in here
 
 _OPENING = frozenset({OrderTrigger.ACCEPT, OrderTrigger.AWAIT_TRIGGER})
 
@@ -104,6 +110,7 @@ def edit_apply(
             _end(edit, trigger, report)
     if report is not None:
         _fill_by_modify(edit)
+        _cancel_failed(edit, report)
     if edit.events or learnt:
         edit.save(extra)
 
@@ -151,6 +158,24 @@ def _fill_by_modify(edit: OrderEdit) -> None:
     order = edit.order
     if 0 < order.quantity <= order.filled_quantity and OrderStatus(order.status) not in CLOSED:
         edit.trigger(OrderTrigger.FILL_ALL, "FILLED_BY_MODIFY")
+
+
+def _cancel_failed(edit: OrderEdit, report: OrderReport) -> None:
+    """Let an order rest again whose cancel the broker took and the exchange then refused: no answer
+    says so, only that the order still rests a while later.
+    """
+    order = edit.order
+    if order.status != OrderStatus.PENDING_CANCEL or report.status not in RESTING:
+        return
+    cancels = order.commands.filter(kind=OrderCommand.Kind.CANCEL)
+    ended = [OrderCommand.State.DONE, OrderCommand.State.DROPPED]
+    if cancels.exclude(state__in=ended).exists():
+        return
+    settled_at = cancels.aggregate(last=Max("settled_at"))["last"]
+    if settled_at is None or timezone.now() < settled_at + CANCEL_SETTLES:
+        return  # it may have been read before the cancel
+    message = "The cancel was not carried out: the order still rests at the broker."
+    edit.trigger(OrderTrigger.CANCEL_REFUSED, "CANCEL_REFUSED", message=message)
 
 
 def _take_ids(order: Order, report: OrderReport) -> bool:
