@@ -4,7 +4,8 @@ Groww wraps answers in ``{"status": "SUCCESS", "payload": {...}}`` or ``{"status
 "error": {"code": "GA001", "message": ...}}``. Which HTTP status goes with which code is not
 documented, and a FAILURE may come with any. A refusal counts only where its code (or a bare 401 or
 403) is on the list below; whatever else is not a success proves nothing. The words of a refusal
-only choose between kinds of refusals: they never decide whether the broker acted.
+only choose between kinds of refusals, or take a refusal's proof away: a time-out, and a new order
+whose reference is in use, perhaps by itself. They never prove that the broker did not act.
 
 Source: https://groww.in/trade-api/docs/python-sdk/exceptions
 """
@@ -46,6 +47,7 @@ REFUSALS: dict[str, type[Refused]] = {
     "GA005": PermissionDenied,  # the user is not authorised for this
     "GA006": Refused,  # cannot process this request
 }
+UNSPECIFIC = frozenset({"GA001", "GA006"})
 # GA000 (internal error) and GA003 (unable to serve right now) prove nothing, nor do new codes.
 
 KINDS: tuple[tuple[re.Pattern[str], type[Refused]], ...] = tuple(
@@ -62,6 +64,11 @@ KINDS: tuple[tuple[re.Pattern[str], type[Refused]], ...] = tuple(
         (r"already", OrderNotFound),
     )
 )  # fmt: skip
+_IN_USE = re.compile(
+    r"\balready\b|duplicate|\breference\b.*\b(in use|used|exists?|taken|unique)\b"
+    r"|\b(used|existing|unique)\b.*\breference\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _TIMED_OUT = re.compile(r"time(d)?[ -]?out|try again", re.IGNORECASE)
 
 
@@ -80,11 +87,13 @@ def payload_of(
     headers: Mapping[str, str],
     *,
     order: bool = False,
+    places: bool = False,
     enveloped: bool = True,
 ) -> dict[str, Any]:
     """Return the payload of an answer, or the whole body where Groww wraps none.
 
-    ``order`` says that the request was one to place, change or cancel an order.
+    ``order`` says that the request was one to place, change or cancel an order; ``places``, that it
+    was one to place it.
 
     Raises:
         BrokerError: by what the answer proves.
@@ -103,7 +112,7 @@ def payload_of(
     if status >= 500 or not isinstance(body, dict):
         raise _bare(status, body)
     if body.get("status") == "FAILURE":
-        raise _failure(status, body.get("error"), order=order)
+        raise _failure(status, body.get("error"), order=order, places=places)
     if not 200 <= status < 300:
         raise _bare(status, body)
     payload = body.get("payload") if enveloped else body.get("payload", body)
@@ -116,7 +125,7 @@ def unreadable(what: str) -> OutcomeUnknown:
     return OutcomeUnknown(f"Groww answered unreadably: {what}.", broker=BROKER, code="unreadable")
 
 
-def _failure(status: int, error: Any, *, order: bool) -> BrokerError:
+def _failure(status: int, error: Any, *, order: bool, places: bool) -> BrokerError:
     if not isinstance(error, dict) or not isinstance(error.get("code"), str):
         return _bare(status, error)
     code = error["code"]
@@ -125,6 +134,8 @@ def _failure(status: int, error: Any, *, order: bool) -> BrokerError:
         return SessionExpired(words, broker=BROKER, code=code)
     kind = REFUSALS.get(code)
     if kind is None or _TIMED_OUT.search(words):
+        return OutcomeUnknown(words, broker=BROKER, code=code)
+    if places and code in UNSPECIFIC and _IN_USE.search(words):
         return OutcomeUnknown(words, broker=BROKER, code=code)
     if order:
         kind = _kind_of(code, words, kind)

@@ -39,6 +39,7 @@ API = "https://api.groww.in"
 ASSETS = "https://growwapi-assets.groww.in"
 SOCKET_TOKEN = "/v1/api/apex/v1/socket/token/create/"  # noqa: S105 - a path
 MINT = "/v1/token/api/access"
+CREATE = "/v1/order/create"
 INSTRUMENTS = "/instruments/instrument.csv"
 
 CONNECT_TIMEOUT = 3.05
@@ -52,12 +53,13 @@ NEVER_SENT = (NewConnectionError, ConnectTimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``order``: the request was one to place, change or cancel an order."""
+    """``order``: the request was one to place, change or cancel an order; ``places``: to place."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
     order: bool = False
+    places: bool = False
     enveloped: bool = True
 
 
@@ -123,6 +125,7 @@ class Client(GrowwAPI):
             response.content,
             response.headers,
             order=response.order,
+            places=response.places,
             enveloped=response.enveloped,
         )
 
@@ -144,7 +147,8 @@ class Client(GrowwAPI):
             NotSent: no connection was made.
             OutcomeUnknown: it was sent and the answer did not come, or not whole.
         """
-        order = method == "POST" and urlsplit(url).path.startswith("/v1/order/")
+        path = urlsplit(url).path if method == "POST" else ""
+        order, places = path.startswith("/v1/order/"), path == CREATE
         if method == "POST":
             self._session.close()  # an order does not go out on a connection that may be half dead
         answer = self._exchange(method, url, headers, params, json)
@@ -153,7 +157,7 @@ class Client(GrowwAPI):
             target = urljoin(url, answer.headers.get("Location", ""))
             if urlsplit(target)[:2] == urlsplit(url)[:2]:
                 answer = self._exchange(method, target, headers, params, json)
-        return Answer(answer.status, answer.headers, answer.content, order, enveloped)
+        return Answer(answer.status, answer.headers, answer.content, order, places, enveloped)
 
     def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], params: Any, json: Any

@@ -32,9 +32,9 @@ def failure(code, message="Words."):
     ).encode()
 
 
-def error_of(status, content, *, order=True, **more):
+def error_of(status, content, *, order=True, places=False, **more):
     with pytest.raises(BrokerError) as raised:
-        answers.payload_of(status, content, more, order=order)
+        answers.payload_of(status, content, more, order=order, places=places)
     return raised.value
 
 
@@ -77,6 +77,38 @@ def test_failures(status, code, message, error):
     assert found.broker == "groww"
     if status < 429:
         assert (found.message, found.code) == (message, code)
+
+
+@pytest.mark.parametrize("code", ["GA001", "GA006"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Order already exists",
+        "Duplicate order reference id",
+        "DUPLICATE request",
+        "Order reference id is in use",
+        "order_reference_id: reference exists",
+        "The order reference must be unique",
+        "Use a unique order reference id",
+    ],
+)
+def test_a_new_order_whose_reference_is_in_use_may_be_there(code, message):
+    found = error_of(400, failure(code, message), places=True)
+    assert type(found) is OutcomeUnknown
+    assert (found.message, found.code) == (message, code)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error"),
+    [
+        ("GA001", "Quantity must be a multiple of lot size", InvalidOrder),
+        ("GA001", "Invalid order reference id", InvalidOrder),
+        ("GA006", "Insufficient balance", InsufficientFunds),
+        ("GA005", "Not authorised", PermissionDenied),
+    ],
+)
+def test_other_refusals_of_a_new_order_are_final(code, message, error):
+    assert type(error_of(400, failure(code, message), places=True)) is error
 
 
 def test_a_read_is_refused_in_general_words():

@@ -389,6 +389,17 @@ def test_a_refused_derivatives_book_of_an_account_that_cannot_be_read(emulator, 
         adapter.fetch_orders()
 
 
+@pytest.mark.parametrize("code", ["GA001", "GA006"])
+def test_a_used_reference_under_a_general_code_is_no_refusal(emulator, adapter, code):
+    error = {"code": code, "message": "Order reference id already used"}
+    body = json.dumps({"status": "FAILURE", "error": error})
+    emulator.faults.add("status", CREATE, status=400, body=body)
+    with pytest.raises(OutcomeUnknown) as raised:
+        adapter.place_order(order())
+    assert raised.value.code == code
+    assert sent(emulator) == 1
+
+
 def test_a_duplicate_whose_order_cannot_be_found_stays_unknown(emulator, adapter):
     adapter.place_order(order())
     emulator.faults.add("status", "GET /v1/order/status/*", status=502)
