@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -151,3 +152,52 @@ def look(seconds: float) -> None:
     claimed_at = timezone.now() - timedelta(seconds=seconds)
     OrderCommand.objects.update(claimed_at=claimed_at, checked_at=None)
     reconciliation.commands_reconcile()
+
+
+@pytest.mark.parametrize("acts", [True, False])
+def test_a_modify_whose_answer_was_lost_is_read_from_the_book(trader: Trader, monkeypatch, acts):
+    order = trader.placed(**RESTING)
+    modify, fetch = PaperAdapter.modify_order, PaperAdapter.fetch_order
+
+    def lost(self: PaperAdapter, *args: Any) -> None:
+        if acts:
+            modify(self, *args)
+        raise OutcomeUnknown("timed out", broker="paper")
+
+    def whole_seconds(self: PaperAdapter, *args: Any) -> Any:
+        report = fetch(self, *args)
+        return replace(report, reported_at=report.reported_at.replace(microsecond=0))
+
+    monkeypatch.setattr(PaperAdapter, "modify_order", lost)
+    monkeypatch.setattr(PaperAdapter, "fetch_order", whole_seconds)
+    change = {"price": "2460.00", "quantity": 7}
+    assert trader.call("PATCH", f"/orders/{order['id']}", change).status_code == 202
+    work()
+    assert trader.order(order["id"])["price"] == "2450.00"
+
+    look(3)
+
+    after = trader.order(order["id"])
+    assert (after["price"], after["quantity"]) == (("2460.00", 7) if acts else ("2450.00", 10))
+    command = OrderCommand.objects.get(kind="MODIFY")
+    assert (command.state, command.error_code) == ("DONE", "reconciled")
+    assert ("MODIFIED" in trader.events(order["id"])) == acts
+    books.connections_reconcile()
+    assert trader.order(order["id"])["price"] == after["price"]
+
+
+def test_the_terms_of_the_second_of_a_modify_are_taken(trader: Trader, book):
+    order = trader.placed(**RESTING)
+    trader.call("PATCH", f"/orders/{order['id']}", {"price": "2460.00"})
+    work()
+    claimed_at = timezone.now().replace(microsecond=900_000) - timedelta(minutes=1)
+    OrderCommand.objects.filter(kind="MODIFY").update(claimed_at=claimed_at)
+
+    book(price=Decimal("2455.00"), reported_at=claimed_at.replace(microsecond=0))
+    books.connections_reconcile()
+    assert trader.order(order["id"])["price"] == "2455.00"
+
+    second_before = claimed_at.replace(microsecond=0) - timedelta(seconds=1)
+    book(price=Decimal("2450.00"), reported_at=second_before)
+    books.connections_reconcile()
+    assert trader.order(order["id"])["price"] == "2455.00"

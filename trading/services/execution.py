@@ -211,11 +211,12 @@ def _settle_done(claim: Claim, ack: OrderAck | None) -> None:
         if claim.kind == Kind.PLACE and (ack is None or ack.report is None):
             edit.trigger(OrderTrigger.ACCEPT, "ACCEPTED")
         if claim.kind == Kind.MODIFY and claim.terms is not None:
-            _take_modified(edit, claim.terms)
+            modified_take(edit, claim.terms)
         edit_apply(edit, ack.report if ack else None, ack.fills if ack else (), settles=learnt)
 
 
-def _take_modified(edit: OrderEdit, terms: dict[str, Any]) -> None:
+def modified_take(edit: OrderEdit, terms: dict[str, Any]) -> None:
+    """Take the terms of a MODIFY command that the broker has carried out."""
     order, change = edit.order, stored_change(terms)
     order.quantity, order.price, order.trigger_price = (
         change.quantity,

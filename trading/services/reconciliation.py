@@ -27,14 +27,20 @@ from brokerages.registry import is_venue, venue_engines
 from brokerages.services import adapter_for
 from brokerages.types import FillReport, OrderReport, ReportedStatus
 from marketdata.quotes import quote_latest, trading_day
-from trading.models import OrderCommand
+from trading.models import Order, OrderCommand
 from trading.order_states import OrderTrigger
 from trading.services import notifications
 from trading.services.books import UNVERIFIED, alone, order_audit, order_flag
 from trading.services.edits import OrderEdit, order_lock
-from trading.services.execution import STALE_CHANGE_MESSAGE, STALE_MESSAGE, stored_request
+from trading.services.execution import (
+    STALE_CHANGE_MESSAGE,
+    STALE_MESSAGE,
+    modified_take,
+    stored_change,
+    stored_request,
+)
 from trading.services.outbox import lanes_waiting, wake, wake_reconcile
-from trading.services.reports import RESTING, edit_apply, report_apply
+from trading.services.reports import RECONCILED, RESTING, edit_apply, report_apply
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +197,8 @@ def _found(command: OrderCommand, report: OrderReport, fills: list[FillReport]) 
         OrderCommand.objects.filter(pk=command.pk).update(checked_at=timezone.now())
         return False
     with transaction.atomic():
-        if not _settle(command, State.DONE):
+        code = RECONCILED if command.kind == Kind.MODIFY else ""
+        if not _settle(command, State.DONE, code=code):
             return False
         edit = OrderEdit(order_lock(command.order_id), broker=command.order.connection.broker)
         edit.note(
@@ -204,8 +211,21 @@ def _found(command: OrderCommand, report: OrderReport, fills: list[FillReport]) 
                 "CANCEL_UNSENT",
                 message="The cancel did not reach the broker.",
             )
+        if command.kind == Kind.MODIFY and _shows_change(edit.order, command, report):
+            modified_take(edit, command.terms or {})
         edit_apply(edit, report, fills, settles=True)
     return True
+
+
+def _shows_change(order: Order, command: OrderCommand, report: OrderReport) -> bool:
+    """Whether the broker states the command's terms, and did not before: then they were taken."""
+    if command.terms is None:
+        return False
+    change = stored_change(command.terms)
+    new = (change.quantity, change.price, change.trigger_price)
+    if (report.quantity, report.price, report.trigger_price) != new:
+        return False
+    return (order.quantity, order.price, order.trigger_price) != new
 
 
 def _missed(command: OrderCommand) -> bool:

@@ -38,6 +38,7 @@ IST = ZoneInfo("Asia/Kolkata")
 RESTING = frozenset(
     {ReportedStatus.OPEN, ReportedStatus.TRIGGER_PENDING, ReportedStatus.PARTIALLY_FILLED}
 )
+RECONCILED = "reconciled"  # of a MODIFY whose outcome was read from the broker's book
 CANCEL_SETTLES = timedelta(seconds=5)  # until a book read meanwhile has certainly come in here
 
 _OPENING = frozenset({OrderTrigger.ACCEPT, OrderTrigger.AWAIT_TRIGGER})
@@ -213,12 +214,19 @@ def _take_terms(edit: OrderEdit, report: OrderReport) -> bool:
 
 
 def _precedes_a_modify(order: Order, report: OrderReport) -> bool:
-    """Whether the report is older than a modify that was taken: its terms are the ones before."""
+    """Whether the report is older than a modify that was taken: its terms are the ones before.
+
+    A modify that was settled from a book (``RECONCILED``) does not count: the book had the last
+    word on the terms.
+    """
+    since = report.reported_at
+    if not since.microsecond:  # of a clock of whole seconds: it may have been any time in that one
+        since += timedelta(seconds=1)
     return order.commands.filter(
         kind=OrderCommand.Kind.MODIFY,
         state=OrderCommand.State.DONE,
         error_code="",
-        claimed_at__gt=report.reported_at,
+        claimed_at__gte=since,
     ).exists()
 
 
