@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta, timezone
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
 from brokerages.adapters.groww.answers import BROKER
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 IST = timezone(timedelta(hours=5, minutes=30))
 ZERO = Decimal(0)
+FILL_STEP = Decimal("0.0001")
 
 S = ReportedStatus
 
@@ -123,6 +124,13 @@ def positive(value: Any) -> Decimal | None:
     """Return a price, or None for null and 0, which Groww sends where there is none."""
     number = optional(value)
     return number if number is not None and number > 0 else None
+
+
+def fill_price(value: Decimal) -> Decimal:
+    """Return the price of an execution as it is kept, in hundredths of a paisa: Groww's averages
+    have more digits.
+    """
+    return value.quantize(FILL_STEP, ROUND_HALF_UP)
 
 
 def units(value: Any) -> int:
@@ -346,7 +354,7 @@ def parse_fills(
             exchange=EXCHANGES[(row["exchange"], row["segment"])],
             side=SIDES[row["transaction_type"]],
             quantity=units(row["quantity"]),
-            price=amount(row["price"]),
+            price=fill_price(amount(row["price"])),
             filled_at=moment(at) if at else now,
         )
     return sorted(found.values(), key=lambda fill: fill.filled_at)
@@ -371,7 +379,7 @@ def fill_of_total(report: OrderReport) -> FillReport | None:
         exchange=EXCHANGES[(report.raw["exchange"], report.raw["segment"])],
         side=SIDES[report.raw["transaction_type"]],
         quantity=report.filled_quantity,
-        price=report.average_price,
+        price=fill_price(report.average_price),
         filled_at=max(moment(at) for at in times if at),
     )
 

@@ -188,6 +188,24 @@ def test_the_whole_of_an_ended_order_as_one_fill():
 
 
 @pytest.mark.parametrize(
+    ("stated", "kept"),
+    [
+        ("131.3333333333", "131.3333"),
+        ("131.33335", "131.3334"),
+        ("131.33345", "131.3335"),
+        ("131.35", "131.3500"),
+        ("7", "7.0000"),
+    ],
+)
+def test_prices_of_fills_have_four_digits(stated, kept):
+    ended = mapping.parse_order(orders()[2] | {"average_fill_price": Decimal(stated)}, NOW)
+    row = payload("trades")["payload"]["trade_list"][0] | {"price": Decimal(stated)}
+    (trade,) = mapping.parse_fills([row], ended, NOW)
+    assert str(trade.price) == str(mapping.fill_of_total(ended).price) == kept
+    assert ended.average_price == Decimal(stated)
+
+
+@pytest.mark.parametrize(
     ("made_at", "end"),
     [
         ("2025-10-15T09:00:00", datetime(2025, 10, 15, 10, tzinfo=UTC)),
