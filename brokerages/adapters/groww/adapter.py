@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from brokerages.adapters.groww import answers, mapping, market, minting, portfolio, positions
-from brokerages.adapters.groww.answers import BROKER, DUPLICATE_REFERENCE, MISSING
+from brokerages.adapters.groww.answers import BROKER, DUPLICATE_REFERENCE, MISSING, NOT_AUTHORISED
 from brokerages.base import (
     BrokerAdapter,
     BrokerStream,
@@ -136,13 +136,18 @@ class GrowwAdapter(BrokerAdapter):
         return replace(opened, broker_user_id=opened.broker_user_id or token.broker_user_id)
 
     def check_session(self) -> None:
-        """Ask for the account's own details. Whoever may not see those has no session any more,
-        under whatever HTTP status Groww says so.
+        """Ask for the account's own details. Whoever Groww itself says may not see those has no
+        session any more, under whatever HTTP status. A bare 403 can come from in front of Groww and
+        ends no session.
+
+        Raises:
+            OutcomeUnknown: neither is certain.
         """
         try:
             self._get(self._client.get_user_profile)
         except PermissionDenied as e:
-            raise SessionExpired(e.message, broker=BROKER, code=e.code) from e
+            kind = SessionExpired if e.code == NOT_AUTHORISED else OutcomeUnknown
+            raise kind(e.message, broker=BROKER, code=e.code) from e
 
     def close_session(self) -> None:
         """Nothing to do: Groww has no logout. The token dies at 06:00."""

@@ -39,12 +39,13 @@ BROKER = "groww"
 
 DUPLICATE_REFERENCE = "GA007"  # an order with this reference exists: perhaps the one just sent
 NOT_FOUND = "GA004"
+NOT_AUTHORISED = "GA005"
 MISSING = frozenset({NOT_FOUND, "404"})  # also a 404 without an envelope
 
 REFUSALS: dict[str, type[Refused]] = {
     "GA001": Refused,  # bad request
     NOT_FOUND: OrderNotFound,  # the requested entity does not exist
-    "GA005": PermissionDenied,  # the user is not authorised for this
+    NOT_AUTHORISED: PermissionDenied,  # the user is not authorised for this
     "GA006": Refused,  # cannot process this request
 }
 UNSPECIFIC = frozenset({"GA001", "GA006"})

@@ -22,6 +22,7 @@ from brokerages.errors import (
     NotSupported,
     OffTick,
     OrderNotFound,
+    OutcomeUnknown,
     OverFreeze,
     Refused,
     SessionExpired,
@@ -115,13 +116,20 @@ def test_a_session_ends_at_six(emulator, adapter, bare):
         adapter.place_order(order())
 
 
-@pytest.mark.parametrize(
-    "body", ["{}", '{"status":"FAILURE","error":{"code":"GA005","message":"x"}}']
-)
-def test_whoever_may_not_see_the_account_has_no_session(emulator, adapter, body):
-    emulator.faults.add("status", "GET /v1/user/detail", status=403, body=body)
+@pytest.mark.parametrize("status", [200, 403])
+def test_whoever_may_not_see_the_account_has_no_session(emulator, adapter, status):
+    body = '{"status":"FAILURE","error":{"code":"GA005","message":"x"}}'
+    emulator.faults.add("status", "GET /v1/user/detail", status=status, body=body)
     with pytest.raises(SessionExpired):
         adapter.check_session()
+
+
+@pytest.mark.parametrize("body", ["{}", "<html>Forbidden</html>", '{"message": "Forbidden"}'])
+def test_a_bare_403_ends_no_session(emulator, adapter, body):
+    emulator.faults.add("status", "GET /v1/user/detail", status=403, body=body, times=1)
+    with pytest.raises(OutcomeUnknown):
+        adapter.check_session()
+    adapter.check_session()
 
 
 def test_no_session(context):
