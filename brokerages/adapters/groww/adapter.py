@@ -400,8 +400,9 @@ class GrowwAdapter(BrokerAdapter):
     def _has_derivatives(self) -> bool:
         """Whether the account has derivatives, or may have them for all that Groww says."""
         segments = self._get(self._client.get_user_profile).get("active_segments")
-        known = isinstance(segments, list) and "CASH" in segments
-        return not known or "FNO" in segments
+        if not isinstance(segments, list) or "CASH" not in segments:
+            return True
+        return "FNO" in segments
 
     def _detail(self, number: str, segment: str) -> OrderReport | None:
         asked_at = self.context.now()
