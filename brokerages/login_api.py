@@ -21,7 +21,7 @@ from audit.openapi import errors
 from brokerages import serializers as shapes
 from brokerages.api import BROKER_ERRORS, CONNECTION, CONNECTIONS, OwnApi
 from brokerages.errors import BrokerError
-from brokerages.problems import InvalidLogin, NotFound
+from brokerages.problems import BrokerageError, NotFound
 from brokerages.registry import BROKER_NAMES
 from brokerages.services import logins
 
@@ -164,11 +164,11 @@ class LoginCallbackApi(APIView):
             connection, session = logins.login_finish(
                 broker=broker, state=state, grant=_grant(query), asker=asker
             )
-        except (InvalidLogin, BrokerError) as e:
+        except (BrokerageError, BrokerError) as e:
             if not in_browser:
                 raise
             messages.error(request._request, e.message)
-            mine = logins.login_connection(broker, state) if asker else None
+            mine = logins.login_connection(broker, state, user_id=asker.id) if asker else None
             if mine is None:
                 return redirect("pages:connections")
             return redirect("pages:connection-login", mine)

@@ -70,6 +70,9 @@ def secrets_known() -> tuple[WebhookSecret, ...]:
     """Return the secrets that are good now, the primary one first. Without any, nobody is
     believed.
     """
+    primary = _labelled(_primary(), settings.SECRET_KEY)
+    if not primary:
+        return ()  # an emergency stop is one file, not two
     others = _in_file("BROKER_WEBHOOK_ADDITIONAL_SECRETS_FILE")
     if others is None:
         others = tuple(getattr(settings, "BROKER_WEBHOOK_ADDITIONAL_SECRETS", ()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -172,6 +173,9 @@ def _is_signed(
     return False
 
 
+_PRINTABLE = re.compile(r"[\x20-\x7e]*", re.ASCII)
+
+
 def _looked_at(
     adapter: type[BrokerAdapter], connection: BrokerConnection, body: bytes
 ) -> tuple[str, str, str, str]:
@@ -183,6 +187,8 @@ def _looked_at(
     except Exception:
         logger.exception("a postback of %s could not be read", adapter.name)
         hints = []
+    if not all(_PRINTABLE.fullmatch(f"{h.broker_order_id}{h.client_order_id}") for h in hints):
+        raise Refusal(400, "parse_error", "An order id has characters that no order id has.")
     if hints:
         only = hints[0] if len(hints) == 1 else None
         return (

@@ -35,7 +35,7 @@ SHAPES = [
     re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),  # user:password@ in an address
     # What a broker's redirect carries, where it stands in an address.
     re.compile(r"(?P<lead>[?&](?:code|state|request_token)=)[^&\s#\"'\\]+"),
-    re.compile(r"(?P<lead>/webhooks/[a-z0-9_-]+/)[^/\s?#\"']+"),  # where a broker posts
+    re.compile(r"(?P<lead>/webhooks/[a-z0-9_-]+/)[^/\s?#\"']+", re.I),  # where a broker posts
     # Long hex or base64 a few words after a telling one: "the new secret is 9f86d0..."
     re.compile(
         r"(?<![A-Za-z])(?P<lead>(?:token|secret|key|password|otp|pin|authorization)s?\b[^\n]{0,24}?[\s=:'\"])"

@@ -94,9 +94,11 @@ def login_finish(
     return connection, session
 
 
-def login_connection(broker: str, state: str) -> UUID | None:
-    """Return the connection that a state was made for, whether it is still good or not."""
-    login = BrokerLogin.objects.filter(state_hash=_hash(state), connection__broker=broker).first()
+def login_connection(broker: str, state: str, *, user_id: UUID) -> UUID | None:
+    """Return the user's connection that a state was made for, whether it is still good or not."""
+    login = BrokerLogin.objects.filter(
+        state_hash=_hash(state), connection__broker=broker, connection__user_id=user_id
+    ).first()
     return login.connection_id if login else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from brokerages.errors import Refused
 from brokerages.models import BrokerConnection, BrokerSession
 from brokerages.services.adapters import adapter_without_session
@@ -31,4 +33,4 @@ def notice_take(*, connection: BrokerConnection, body: bytes) -> BrokerSession:
             broker=connection.broker,
             code="other_account",
         )
-    return store_token(connection, token)
+    return store_token(connection, replace(token, broker_user_id=account))

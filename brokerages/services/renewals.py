@@ -112,7 +112,12 @@ def renewals_run(now: datetime | None = None) -> int:
         return 0
     rows = _claim(now, today)
     prepared: list[tuple[Renewal, BrokerAdapter | None, BrokerError | None]] = []
+    before: dict[int, datetime | None] = {}  # when the session that a row renews was opened
     for row in rows:
+        session = BrokerSession.objects.filter(connection=row.connection_id).first()
+        if _needless(row, session, now, closes):
+            continue
+        before[row.pk] = session.opened_at if session else None
         try:
             prepared.append((row, adapter_to_renew(row.connection_id), None))
         except BrokerError as e:
@@ -126,7 +131,7 @@ def renewals_run(now: datetime | None = None) -> int:
         for row, asked, error in outcomes:
             outcome = asked.result() if asked else _Outcome(error=error)
             try:
-                _settle(row, outcome, closes)
+                _settle(row, outcome, closes, before[row.pk])
             except Exception:  # whatever it is, the others must be settled; this one's lease ends
                 logger.exception("the renewal of connection %s was not settled", row.connection_id)
     return len(rows)
@@ -202,7 +207,41 @@ def _ask(adapter: BrokerAdapter, until: float) -> _Outcome:
         return _Outcome(error=OutcomeUnknown(unknown, broker=adapter.name, code="internal"))
 
 
-def _settle(row: Renewal, outcome: _Outcome, closes: datetime) -> None:
+def _needless(row: Renewal, session: BrokerSession | None, now: datetime, closes: datetime) -> bool:
+    """Settle a row whose user has signed out, or has logged in since it was planned."""
+    if session is None or session.state == BrokerSession.State.CLOSED:
+        _end(row, State.DONE, "session_closed")
+        return True
+    opened, ends = session.opened_at, session.expires_at
+    if (
+        session.state != BrokerSession.State.ACTIVE
+        or opened is None
+        or opened <= row.created_at
+        or (ends is not None and ends <= now)
+    ):
+        return False
+    if ends is not None and ends < closes:
+        _later(row, ends, "", "")
+    else:
+        _end(row, State.DONE)
+    return True
+
+
+def _overtaken(row: Renewal, opened_at: datetime | None) -> bool:
+    """Whether the user signed out, or opened another session, while the broker was asked. Locks
+    the session.
+    """
+    session = (
+        BrokerSession.objects.select_for_update(of=("self",), no_key=True)
+        .filter(connection=row.connection_id)
+        .first()
+    )
+    if session is None:
+        return opened_at is not None
+    return session.state == BrokerSession.State.CLOSED or session.opened_at != opened_at
+
+
+def _settle(row: Renewal, outcome: _Outcome, closes: datetime, opened_at: datetime | None) -> None:
     now = timezone.now()
     if not outcome.begun:
         Renewal.objects.filter(pk=row.pk).update(state=State.WAITING, lease_until=None)
@@ -213,6 +252,9 @@ def _settle(row: Renewal, outcome: _Outcome, closes: datetime) -> None:
         return
     if outcome.token is not None:
         with transaction.atomic():
+            if _overtaken(row, opened_at):
+                _end(row, State.DONE, "overtaken")
+                return
             try:
                 store_token(row.connection, outcome.token)
             except NotFound:  # disabled meanwhile
@@ -234,6 +276,9 @@ def _settle(row: Renewal, outcome: _Outcome, closes: datetime) -> None:
         return
     # Refused: asking again with the same credentials could lock the account.
     with transaction.atomic():
+        if _overtaken(row, opened_at):
+            _end(row, State.DONE, "overtaken")
+            return
         _end(row, State.LOGIN_NEEDED, error.code, error.message)
         if adapter_class(row.connection.broker).capabilities.opens_by_approval:
             return  # the user was told when the session ended

@@ -458,3 +458,15 @@ def test_one_connection_cannot_send_without_end(silent, settings):
     assert words == [200] * 5 + [429] * 2
     cache.clear()
     webhook_throttles._marked.clear()
+
+
+@pytest.mark.parametrize("number", ["a\\u0000b", "\\ud800", "ä"])
+def test_ids_that_no_order_has_are_refused(number: str) -> None:
+    """They could not be stored; nobody signs what Upstox posts."""
+    from brokerages import webhooks
+    from brokerages.registry import adapter_class
+
+    body = f'{{"update_type":"order","order_id":"{number}","status":"open"}}'.encode()
+    with pytest.raises(webhooks.Refusal) as refused:
+        webhooks._looked_at(adapter_class("upstox"), None, body)
+    assert refused.value.status == 400

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from brokerages.adapters.paper.adapter import PaperAdapter
 from brokerages.base import SessionRenewal as Kind
 from brokerages.errors import NotSent, OutcomeUnknown, Refused
 from brokerages.models import BrokerConnection, BrokerSession, SessionRenewal
-from brokerages.services import connection_create, renewals, session_open
+from brokerages.services import connection_create, renewals, session_close, session_open
 from brokerages.types import SessionToken
 from config.celery import app
 from tests.brokerages.conftest import Market
@@ -317,3 +318,69 @@ def test_the_schedule_covers_the_window():
         fired += at.hour in minutes.hour and at.minute in minutes.minute
         at += timedelta(minutes=1)
     assert fired == 195
+
+
+def test_a_session_that_its_user_closed_is_not_opened_again(make, now):
+    mine = make()
+    now(START)
+    run_all(START)
+    session_close(user_id=mine.user_id, connection_id=mine.pk)
+
+    now(SIX)
+    run_all(SIX)
+
+    assert RobotAdapter.asked == {}
+    assert BrokerSession.objects.get().state == "CLOSED"
+    assert SessionRenewal.objects.get().error_code == "session_closed"
+
+
+def test_a_session_that_its_user_opened_meanwhile_is_left_alone(make, now, monkeypatch):
+    mine = make()
+    now(START)
+    run_all(START)
+    day = SessionToken({"access_token": "own"}, SIX + timedelta(days=1), "R1")
+    monkeypatch.setattr(RobotAdapter, "open_session", lambda self, grant: day)
+    now(SIX + timedelta(minutes=1))
+    session_open(user_id=mine.user_id, connection_id=mine.pk)
+    RobotAdapter.fails[str(mine.pk)] = Refused("wrong code", broker="robot")
+
+    now(SIX + timedelta(minutes=2))
+    run_all(SIX + timedelta(minutes=2))
+
+    assert RobotAdapter.asked == {}
+    assert BrokerSession.objects.get().state == "ACTIVE"
+
+
+def test_a_login_while_the_broker_is_asked_wins(make, now, monkeypatch):
+    mine = make()
+    now(START)
+    run_all(START)
+    now(SIX)
+
+    def refuse(self: RobotAdapter, token: SessionToken) -> SessionToken:
+        # as if the user had logged in while the answer was on its way
+        BrokerSession.objects.filter(connection_id=mine.pk).update(opened_at=SIX, state="ACTIVE")
+        raise Refused("wrong code", broker="robot")
+
+    monkeypatch.setattr(RobotAdapter, "renew_session", refuse)
+    monkeypatch.setattr(renewals, "ThreadPoolExecutor", InThisThread)
+    run_all(SIX)
+
+    assert BrokerSession.objects.get().state == "ACTIVE"
+    assert SessionRenewal.objects.get().error_code == "overtaken"
+
+
+class InThisThread:
+    """An executor that works at once, in the test's own transaction."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __enter__(self) -> InThisThread:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments))
+        return done
