@@ -56,12 +56,16 @@ class Line:
     pause: float = 0.0
     not_before: float = 0.0
     down_since: float | None = None
+    refused: set[int] = field(default_factory=set)  # instruments that its broker does not stream
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def may_carry(self, now: float) -> bool:
         """Whether instruments should be given to it, or left with it."""
         is_down = self.down_since is not None and now - self.down_since > PATIENCE_SECONDS
         return not (self.over or self.closed or is_down)
+
+
+TOO_MANY = "too_many_instruments"  # what every adapter's stream says at its limit
 
 
 class BrokerTicks:
@@ -92,6 +96,8 @@ class BrokerTicks:
             self._round(wanted, now)
         except DatabaseError as e:
             logger.warning("broker prices: the database is away (%s)", type(e).__name__)
+        except Exception:  # whatever one broker does, the other prices go on
+            logger.exception("broker prices: a round failed")
 
     def take(self) -> list[tuple[str, str, Quote]]:
         """Return what changed since the last call: (broker, symbol, quote)."""
@@ -159,12 +165,19 @@ class BrokerTicks:
 
     def _keep(self, line: Line, now: float) -> None:
         """Open, tell or close the stream of a line by what it is to carry."""
+        if line.over or line.closed:
+            return  # never replaced: its token was refused, and only another session may try again
         if not line.wanted:
             if line.stream is not None or line.thread is not None:
-                _close(line)  # a fresh one when it is needed again
-                self.lines[line.connection.id] = Line(line.connection, line.capacity)
-            return
-        if line.over or line.closed:
+                _close(line)  # a fresh one when it is needed again, and no sooner
+                self.lines[line.connection.id] = Line(
+                    line.connection,
+                    line.capacity,
+                    pause=line.pause,
+                    not_before=line.not_before,
+                    down_since=line.down_since,
+                    refused=line.refused,
+                )
             return
         if line.thread is None:
             if now >= line.not_before:
@@ -250,13 +263,33 @@ def _tell(line: Line) -> None:
             stream.unsubscribe(gone)
             for ref in gone:
                 del known[ref.id]
-        if fresh := [ref for pk, ref in wanted.items() if pk not in known]:
+        fresh = [ref for pk, ref in wanted.items() if pk not in known and pk not in line.refused]
+        if fresh:
             stream.subscribe(fresh, QuoteDepth.FULL)
             known.update({ref.id: ref for ref in fresh})
-    except NotSupported:
-        # less than its capabilities say, e.g. where a full quote counts twice: others have room
-        line.capacity = max(min(line.capacity, len(wanted)) // 2, 1)
-        logger.info("broker prices: %s carries %d", line.connection.id, line.capacity)
+    except BrokerError as e:
+        if isinstance(e, NotSupported) and e.code == TOO_MANY:
+            # less than its capabilities say, where a full quote counts twice: others have room
+            line.capacity = max(min(line.capacity, len(wanted)) // 2, 1)
+            logger.info("broker prices: %s carries %d", line.connection.id, line.capacity)
+        else:
+            _tell_each(line, stream, wanted)
+
+
+def _tell_each(line: Line, stream: BrokerStream, wanted: dict[int, InstrumentRef]) -> None:
+    """Ask for each instrument by itself: one that the broker does not stream costs only itself."""
+    for pk, ref in wanted.items():
+        if pk in line.asked or pk in line.refused:
+            continue
+        try:
+            stream.subscribe([ref], QuoteDepth.FULL)
+        except BrokerError as e:
+            if isinstance(e, NotSupported) and e.code == TOO_MANY:
+                return
+            line.refused.add(pk)
+            logger.warning("broker prices: no ticks of %s: %s", ref.key, e)
+        else:
+            line.asked[pk] = ref
 
 
 def _close(line: Line) -> None:

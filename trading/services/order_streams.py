@@ -118,8 +118,8 @@ class OrderStreams:
             self._close(one)
         until = time.monotonic() + DRAIN_SECONDS
         for one in streams:
-            if one.thread is not None:
-                one.thread.join(max(until - time.monotonic(), 0.1))
+            if (thread := one.thread) is not None:
+                thread.join(max(until - time.monotonic(), 0.1))
         for worker in self._appliers:
             worker.stop(until)
         self._books.stop(until)
@@ -170,13 +170,14 @@ class OrderStreams:
             applier.put(lambda: self._ended(one))
 
     def _ended(self, one: Stream) -> None:
-        if one.stream is not None:
-            one.stream.close()
+        with one.lock:
+            stream, one.stream, one.thread = one.stream, None, None
+        if stream is not None:
+            stream.close()
         one.up = False
         if not one.closed and not one.over:  # it should not end by itself: again, but not at once
             one.pause = min(max(2 * one.pause, FIRST_PAUSE), LONGEST_PAUSE)
             one.not_before = time.monotonic() + one.pause
-        one.stream = one.thread = None
 
     def _close(self, one: Stream) -> None:
         with one.lock:
