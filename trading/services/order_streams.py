@@ -87,6 +87,8 @@ class OrderStreams:
             except (DatabaseError, InterfaceError) as e:
                 logger.warning("order streams: the database is away (%s)", type(e).__name__)
                 database.close()
+            except Exception:  # whatever one round meets, the streams that are open go on
+                logger.exception("order streams: a round failed")
             stop.wait(ROUND_SECONDS)
         self.close()
 
