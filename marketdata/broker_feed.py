@@ -23,7 +23,7 @@ from django.db import DatabaseError, close_old_connections
 from django.db import connection as database
 
 from brokerages.base import BrokerStream
-from brokerages.errors import BrokerError, NotSupported, SessionExpired
+from brokerages.errors import BrokerError, NotSupported, Refused, SessionExpired
 from brokerages.models import BrokerConnection
 from brokerages.problems import NotFound
 from brokerages.registry import UnknownBroker, adapter_class
@@ -283,11 +283,13 @@ def _tell_each(line: Line, stream: BrokerStream, wanted: dict[int, InstrumentRef
             continue
         try:
             stream.subscribe([ref], QuoteDepth.FULL)
-        except BrokerError as e:
-            if isinstance(e, NotSupported) and e.code == TOO_MANY:
+        except Refused as e:
+            if e.code == TOO_MANY:
                 return
             line.refused.add(pk)
             logger.warning("broker prices: no ticks of %s: %s", ref.key, e)
+        except BrokerError:
+            return  # it passes: the next round asks again
         else:
             line.asked[pk] = ref
 

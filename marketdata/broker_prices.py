@@ -42,7 +42,8 @@ _DEPTHS = (QuoteDepth.LTP, QuoteDepth.OHLC, QuoteDepth.FULL)
 # These are about the session, not about one of the instruments.
 _OF_SESSION = (SessionExpired, PermissionDenied, StaticIpRefused)
 
-_shown_until: dict[UUID, float] = {}  # by connection: prices that are young enough for a page
+# By connection and instrument: it was asked for so lately that a page need not ask again.
+_shown_until: dict[tuple[UUID, int], float] = {}
 _quiet_until: dict[UUID, float] = {}  # by connection: it did not answer
 _by_platform: dict[tuple[UUID, str | None], float] = {}
 
@@ -57,8 +58,9 @@ class Answers:
 
 def forget(**_: object) -> None:
     """Forget who takes the platform's prices; called when a connection or a session changes."""
-    for known in (_by_platform, _shown_until, _quiet_until):
-        known.clear()
+    _by_platform.clear()
+    _shown_until.clear()
+    _quiet_until.clear()
 
 
 def prices_from(user_id: UUID, broker: str | None = None) -> ConnectionBrief | None:
@@ -172,20 +174,20 @@ def quotes_refresh(
 def quotes_shown(
     connection_id: UUID, broker: str, instrument_ids: Iterable[int]
 ) -> dict[int, Quote]:
-    """Return the broker's quotes for display. It is asked at most once in a few seconds through
-    each session, and left alone for a while when it did not answer.
+    """Return the broker's quotes for display. It is asked for each instrument at most once in a few
+    seconds through each session, and left alone for a while when it did not answer.
     """
     ids, now = list(dict.fromkeys(instrument_ids)), time.monotonic()
     latest = broker_latest(broker)
     found = latest.read(ids)
     if _quiet_until.get(connection_id, 0.0) > now:
         return found
-    if _shown_until.get(connection_id, 0.0) > now:  # young enough, but for those never asked for
-        ids = [pk for pk in ids if pk not in found]
-        if not ids:
-            return found
-    if len(_shown_until) > MOST_REMEMBERED:
+    ids = [pk for pk in ids if _shown_until.get((connection_id, pk), 0.0) <= now]
+    if not ids:
+        return found
+    if len(_shown_until) + len(ids) > MOST_REMEMBERED:
         _shown_until.clear()
+    if len(_quiet_until) >= MOST_REMEMBERED:
         _quiet_until.clear()
     try:
         asked = quotes_fetch(ConnectionBrief(connection_id, broker, broker), ids, QuoteDepth.FULL)
@@ -193,7 +195,8 @@ def quotes_shown(
         logger.info("no quotes from %s: %s", broker, e)
         _quiet_until[connection_id] = time.monotonic() + QUIET_SECONDS
         return found
-    _shown_until[connection_id] = time.monotonic() + SHOWN_SECONDS
+    until = time.monotonic() + SHOWN_SECONDS
+    _shown_until.update({(connection_id, pk): until for pk in ids})
     return found | asked.quotes
 
 

@@ -186,6 +186,40 @@ def test_full_quotes_back_the_orders_check(api, broker, world):
     assert quotes.quote_for_order("paper", ref).simulated
 
 
+def test_page_asks_for_what_was_not_asked_for_lately(broker, world):
+    one, other = (selectors.ref_by_key(key).id for key in ("NSE:RELIANCE", "NSE:NEWCO"))
+    broker_prices.quotes_shown(broker.pk, NAME, [other])
+    broker_prices.forget()  # NEWCO's quote stays in the cache and grows old there
+    world.prices["NEWCO-EQ"] = Decimal("8.20")
+    broker_prices.quotes_shown(broker.pk, NAME, [one])
+
+    shown = broker_prices.quotes_shown(broker.pk, NAME, [one, other])
+    again = broker_prices.quotes_shown(broker.pk, NAME, [one, other])
+
+    assert shown[other].last_price == again[other].last_price == Decimal("8.20")
+    assert [symbols for symbols, _ in world.asked("fetch_quotes")] == [
+        ["NEWCO-EQ"], ["RELIANCE-EQ"], ["NEWCO-EQ"],
+    ]  # fmt: skip
+
+
+def test_instrument_without_a_quote_is_not_asked_for_each_time(broker, world):
+    infy = selectors.ref_by_key("NSE:INFY").id
+
+    assert broker_prices.quotes_shown(broker.pk, NAME, [infy]) == {}
+    assert broker_prices.quotes_shown(broker.pk, NAME, [infy]) == {}
+
+    assert len(world.asked("fetch_quotes")) == 1
+
+
+def test_what_was_asked_for_is_remembered_within_bounds(broker, world, monkeypatch):
+    monkeypatch.setattr(broker_prices, "MOST_REMEMBERED", 2)
+
+    for key in ("NSE:RELIANCE", "NSE:NEWCO", "NSE:INFY"):
+        broker_prices.quotes_shown(broker.pk, NAME, [selectors.ref_by_key(key).id])
+
+    assert len(broker_prices._shown_until) <= 2
+
+
 def test_old_quote_backs_no_check(api, broker, world):
     world.quoted_ago = timedelta(seconds=30)
 
